@@ -1,0 +1,87 @@
+"""`farm logs`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from farm.cli.context import Farm, note, pass_farm, redis_option
+from farm.domain.errors import BadInput
+from farm.domain.job import STAGE_KINDS
+
+#: States in which a stage may still write to its log.
+OPEN = ("waiting", "ready", "claimed", "running")
+#: How long --follow waits for more before it looks again.
+LOOK_EVERY_S = 0.5
+
+
+@click.command("logs")
+@click.argument("job")
+@click.option(
+    "--stage", type=click.Choice(STAGE_KINDS), help="Default: the stage that failed, else the last."
+)
+@click.option("--follow", is_flag=True, help="Go on until the stage has ended.")
+@redis_option
+@pass_farm
+def command(farm: Farm, job: str, stage: str | None, follow: bool) -> None:
+    """Print the log of a job's stage: what the SDK's tool, or the export, said.
+
+    \b
+    farm logs 20250301-0912-a1b2.3
+    farm logs 20250301-0912-a1b2.3 --stage compile
+    """
+    records = farm.records()
+    kind = stage or _most_telling(records.job(job))
+    offset = 0
+    while True:
+        record = records.job(job)
+        path = _log_of(record, kind)
+        if path is not None:
+            offset = _print_from(path, offset)
+        ended = record["stages"][kind]["state"] not in OPEN
+        if ended or not follow:
+            if path is None:
+                raise BadInput(f"job {job} has no {kind} log ({kind} is {record['stages'][kind]['state']})")
+            return
+        records.wait_change(LOOK_EVERY_S)
+
+
+def _most_telling(record: Mapping[str, Any]) -> str:
+    """The stage that failed, else the furthest one with a log, else the export."""
+    stages = record["stages"]
+    for kind in STAGE_KINDS:
+        if stages[kind]["state"] == "failed":
+            return kind
+    for kind in reversed(STAGE_KINDS):
+        if _log_of(record, kind):
+            return kind
+    return "export"
+
+
+def _log_of(record: Mapping[str, Any], kind: str) -> Path | None:
+    """The newest log of the stage, as the records know it."""
+    for attempt in reversed(record["history"]):
+        if attempt["stage"] == kind and attempt.get("log"):
+            return Path(attempt["log"])
+    log = record["stages"][kind].get("log")
+    return Path(log) if log else None
+
+
+def _print_from(path: Path, offset: int) -> int:
+    """Print the file from offset on; the offset of its end. BadInput when it is not on this machine."""
+    try:
+        with path.open("rb") as log:
+            log.seek(offset)
+            data = log.read()
+    except OSError as error:
+        raise BadInput(
+            f"cannot read the log {path} ({error.strerror}): it is on the worker's host"
+        ) from error
+    if data:
+        click.echo(data, nl=False)
+    elif offset == 0:
+        note(f"{path} is empty")
+    return offset + len(data)

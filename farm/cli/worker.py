@@ -1,0 +1,66 @@
+"""`farm worker`: become one Celery worker of the farm, in the foreground."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Literal
+
+import click
+
+from farm.cli.context import Farm, pass_farm, redis_option
+from farm.domain.queues import CPU_QUEUES
+
+name_option = click.option("--name", help="Tells workers of one host apart; default from the queues.")
+
+
+@click.group("worker")
+def command() -> None:
+    """Be one worker, in the foreground: what docker compose and systemd start.
+
+    \b
+    farm worker cpu
+    farm worker device 3
+    """
+
+
+@command.command("cpu")
+@click.option(
+    "-Q", "--queues", metavar="Q,...", help=f"Serve only these of {', '.join(CPU_QUEUES)}; default all."
+)
+@name_option
+@redis_option
+@pass_farm
+def cpu(farm: Farm, queues: str | None, name: str | None) -> None:
+    """Export, make references, compile and compare; one stage at a time."""
+    chosen = queues.split(",") if queues else list(CPU_QUEUES)
+    unknown = sorted(set(chosen) - set(CPU_QUEUES))
+    if unknown:
+        raise click.UsageError(f"queue {unknown[0]!r} is not one of {', '.join(CPU_QUEUES)}")
+    _become(farm, "cpu", chosen, name)
+
+
+@command.command("device")
+@click.argument("qid", type=click.IntRange(0, 9999))
+@click.option(
+    "--node", envvar="FARM_NODE", help="This host's name in a farm of several hosts; default FARM_NODE."
+)
+@name_option
+@redis_option
+@pass_farm
+def device(farm: Farm, qid: int, node: str | None, name: str | None) -> None:
+    """Run jobs on card QID of this host; a second worker prepares the next job while the first one runs."""
+    from farm.domain.queues import device_queue, qid_of
+
+    queue = device_queue(qid, node)
+    qid_of(queue)
+    _become(farm, "device", [queue], name)
+
+
+def _become(farm: Farm, kind: Literal["cpu", "device"], queues: Sequence[str], name: str | None) -> None:
+    """Replace this process by the Celery worker, so that signals reach it and nothing else stays."""
+    from farm.local.process import worker_argv
+
+    environment = {**os.environ, "FARM_REDIS_URL": farm.url(), "FARM_BROKER_URL": farm.broker_url()}
+    argv = worker_argv(kind, queues, name=name)
+    os.execve(argv[0], argv, environment)

@@ -1,0 +1,77 @@
+"""The coordinator's loop. It remembers nothing: any number may run, be killed and start again.
+
+Each pass advances the farm clock (which follows Redis's time once, however many coordinators tick), hands
+back the stages whose lease has lapsed, and rings queues where work and an idle worker coincide.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+import threading
+from dataclasses import replace
+from types import FrameType
+
+from farm.bells import Bells, make_app
+from farm.domain.states import after_failure
+from farm.records import Records
+from farm.records.connection import AWAY, connect, patiently
+
+log = logging.getLogger(__name__)
+
+#: Pause between two passes. A finisher rings for what it released itself; this finds the rest.
+PASS_S = 0.2
+
+
+class Coordinator:
+    """One pass at a time over the records."""
+
+    def __init__(self, records: Records, bells: Bells, name: str | None = None) -> None:
+        self.records = records
+        self.bells = bells
+        self.name = name or f"{os.uname().nodename}:{os.getpid()}:{secrets.token_hex(2)}"
+
+    def step(self) -> int:
+        """One pass; the number of bells rung."""
+        for stage in self.records.fleet.tick(self.name):
+            self._lapse(stage)
+        return self.bells.ring(self.records.fleet.ring())
+
+    def _lapse(self, stage: str) -> None:
+        """Nobody renewed the lease: keeper or host are lost. The stage becomes claimable again."""
+        token, failures, avoid = self.records.claims.lapsed(stage)
+        verdict = replace(after_failure("host", failures, avoid), delay_s=0.0)
+        answer = self.records.claims.ended(
+            stage,
+            token,
+            verdict,
+            error="the lease lapsed: its keeper or its host is gone",
+            note="lease lapsed",
+            lapsed=True,
+        )
+        log.warning("lease of %s lapsed: %s (%s)", stage, verdict.state, answer, extra={"action": "lapse"})
+
+    def run(self, stop: threading.Event) -> None:
+        """Pass after pass until `stop` is set; Redis may go and come back."""
+        while not stop.wait(PASS_S):
+            try:
+                self.step()
+            except AWAY as error:
+                log.warning("Redis is away: %s", error, extra={"action": "away"})
+                stop.wait(1.0)
+
+
+def main(redis_url: str, broker_url: str) -> int:
+    """A coordinator in the foreground until SIGTERM or SIGINT. Returns the exit status."""
+    stop = threading.Event()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    records = patiently(lambda: Records(connect(redis_url)), give_up=stop.is_set, pause=stop.wait)
+    Coordinator(records, Bells(make_app(broker_url))).run(stop)
+    return 0

@@ -1,0 +1,39 @@
+"""The errors a user can meet. Each message is one line: the value, the cause and the way out."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+#: Why a stage's attempt failed, and so what may follow (docs/states.md):
+#: input = the job's own fault; busy = another tenant; card = this card; host = this host.
+FailureKind = Literal["input", "busy", "card", "host"]
+
+
+class FarmError(Exception):
+    """Something went wrong; the message says what and what to do."""
+
+    exit_code = 1
+
+
+class BadInput(FarmError):
+    """What the user asked for cannot be done: unknown name, impossible value, malformed file."""
+
+    exit_code = 2
+
+
+class Unreachable(FarmError):
+    """Redis cannot be reached, or no coordinator is there."""
+
+    exit_code = 3
+
+
+class StageFailed(FarmError):
+    """An attempt at a stage failed.
+
+    kind says who is to blame; log is the path of the attempt's log (None where there is none).
+    """
+
+    def __init__(self, kind: FailureKind, message: str, log: str | None = None) -> None:
+        super().__init__(message)
+        self.kind: FailureKind = kind
+        self.log = log

@@ -1,0 +1,1 @@
+"""What runs inside an emulated SDK root, where this package is called `emulator`."""

@@ -1,0 +1,1 @@
+"""`farm up`: one command from nothing to a running farm on this host."""

@@ -1,0 +1,269 @@
+"""`farm up` and `farm down`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import psutil
+
+from farm.domain.errors import BadInput, FarmError, StageFailed, Unreachable
+from farm.domain.queues import device_queue
+from farm.emulator import write_root
+from farm.local.home import Home
+from farm.local.process import worker_argv
+from farm.local.redis_server import configure
+from farm.local.supervisor import Role, Supervisor
+from farm.records import Records, connect
+from farm.sdk.devices import Device, query
+from farm.sdk.root import find_root, open_sdk
+
+#: A stopping worker may finish what it runs within the grace period (30 s), then hands it back.
+WORKER_STOP_S = 45.0
+#: How long `--detach` waits for a coordinator, a CPU worker and a good card.
+READY_S = 120.0
+#: Memory to allow per CPU worker: a base-size export peaks near 3 GB.
+CPU_WORKER_BYTES = 4 << 30
+
+
+@dataclass(frozen=True)
+class UpOptions:
+    """What `farm up` was asked for; None where the default decides."""
+
+    home: Path
+    redis_url: str | None = None
+    broker_url: str | None = None
+    sdk_root: Path | None = None
+    emulate: int | None = None
+    timing: str = "measured"
+    sdk_profile: str = "1.21"
+    cpu_workers: int | None = None
+    workers_per_device: int = 2
+    detach: bool = False
+
+
+def default_cpu_workers() -> int:
+    """Half of the CPUs, the other half feeds the cards; fewer where memory is short; at least one."""
+    cpus = len(os.sched_getaffinity(0))
+    return max(1, min(cpus // 2, int(psutil.virtual_memory().total) // CPU_WORKER_BYTES))
+
+
+def up(options: UpOptions, say: Callable[[str], None] | None = None) -> int:
+    """Start what is missing and supervise it until TERM or INT; detached, return when it is ready.
+
+    Raises BadInput without cards, Unreachable when a given Redis does not answer.
+    """
+    tell = say or (lambda line: print(f"farm: {line}", file=sys.stderr, flush=True))
+    home = Home(options.home)
+    running = home.read_state()
+    if running is not None:
+        tell(f"already up (pid {running['pid']}, {running['cards']} cards); `farm down` stops it")
+        return 0
+    root, devices = _cards(options, home)
+    if options.detach:
+        return _detached(options, home, tell)
+    return _supervise(options, home, root, devices, tell)
+
+
+def _cards(options: UpOptions, home: Home) -> tuple[Path, list[Device]]:
+    """The SDK root and its cards, made first when they are to be emulated. Raises BadInput."""
+    if options.emulate:
+        root = home.emulated_sdk
+        wanted = {"sdk": options.sdk_profile, "timing": options.timing, "cards": options.emulate}
+        if _marker(root) != wanted:
+            root.parent.mkdir(parents=True, exist_ok=True)
+            write_root(root, cards=options.emulate, timing=options.timing, sdk=options.sdk_profile)
+    else:
+        root = find_root(options.sdk_root)
+    try:
+        devices = query(open_sdk(root))
+    except StageFailed as error:
+        raise BadInput(f"{error}; `farm doctor` tells more, `farm up --emulate` needs no card") from error
+    if not devices:
+        raise BadInput(
+            f"no card: the qaic-util of {root} lists none; `farm doctor` tells more, `farm up --emulate` needs no card"
+        )
+    return root, devices
+
+
+def _marker(root: Path) -> Mapping[str, object] | None:
+    try:
+        marker = json.loads((root / "emulator.json").read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return {"sdk": marker["sdk"], "timing": marker["timing"], "cards": len(marker["cards"])}
+
+
+def _supervise(
+    options: UpOptions, home: Home, root: Path, devices: Sequence[Device], tell: Callable[[str], None]
+) -> int:
+    stop = threading.Event()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    home.logs.mkdir(parents=True, exist_ok=True)
+    supervisor = Supervisor()
+    try:
+        redis_url, broker_url = _redis(options, home, supervisor)
+        env = {
+            **os.environ,
+            "FARM_HOME": str(home.root),
+            "FARM_SDK_ROOT": str(root),
+            "FARM_REDIS_URL": redis_url,
+            "FARM_BROKER_URL": broker_url,
+        }
+        me = psutil.Process()
+        home.write_state(
+            {
+                "pid": me.pid,
+                "created": me.create_time(),
+                "redis_url": redis_url,
+                "broker_url": broker_url,
+                "sdk_root": str(root),
+                "cards": len(devices),
+                "emulated": bool(options.emulate),
+            }
+        )
+        cpu_workers = options.cpu_workers or default_cpu_workers()
+        coordinator = [sys.executable, "-m", "farm", "coordinator"]
+        supervisor.start([Role("coordinator", coordinator, env, home.logs / "coordinator.log", 5.0)])
+        supervisor.start(
+            [
+                *(
+                    Role(name, worker_argv("cpu", name=name), env, home.logs / f"{name}.log", WORKER_STOP_S)
+                    for name in (f"cpu-{n}" for n in range(cpu_workers))
+                ),
+                *(
+                    Role(
+                        name,
+                        worker_argv("device", [device_queue(device.qid)], name=name),
+                        env,
+                        home.logs / f"{name}.log",
+                        WORKER_STOP_S,
+                    )
+                    for device in devices
+                    for name in (f"card-{device.qid}-{n}" for n in range(options.workers_per_device))
+                ),
+            ]
+        )
+        what = "emulated cards" if options.emulate else "cards"
+        tell(
+            f"up: {len(devices)} {what}, {options.workers_per_device} workers each, {cpu_workers} CPU workers;"
+            f" logs in {home.logs}"
+        )
+        supervisor.run(stop)
+        tell("stopping: running stages finish or are handed back")
+    finally:
+        supervisor.stop()
+        home.state.unlink(missing_ok=True)
+    return 0
+
+
+def _redis(options: UpOptions, home: Home, supervisor: Supervisor) -> tuple[str, str]:
+    """The URLs of records and bells; the servers that no URL names are started."""
+    if options.redis_url:
+        connect(options.redis_url)
+        return options.redis_url, options.broker_url or options.redis_url
+    home.redis.mkdir(parents=True, exist_ok=True)
+    records = configure(home.redis, "records", durable=True)
+    bells = configure(home.redis, "bells", durable=False)
+    servers = [("records", records)] if options.broker_url else [("records", records), ("bells", bells)]
+    supervisor.start(
+        [
+            Role(f"redis-{name}", server.argv, dict(os.environ), home.logs / f"redis-{name}.log", 10.0)
+            for name, server in servers
+        ]
+    )
+    for _, server in servers:
+        _await_redis(server.url)
+    return records.url, options.broker_url or bells.url
+
+
+def _await_redis(url: str, limit_s: float = 30.0) -> None:
+    """Wait until the server at `url` answers, also while it reads its append-only file."""
+    deadline = time.monotonic() + limit_s
+    while True:
+        try:
+            connect(url, retries=0).close()
+            return
+        except Unreachable:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+def _detached(options: UpOptions, home: Home, tell: Callable[[str], None]) -> int:
+    """Start the supervisor in the background; 0 once a coordinator, a CPU worker and a good card are there."""
+    home.logs.mkdir(parents=True, exist_ok=True)
+    log = home.logs / "up.log"
+    argv = [sys.executable, "-m", "farm", "up"]
+    if options.emulate:
+        argv += ["--emulate", str(options.emulate), "--timing", options.timing, "--sdk", options.sdk_profile]
+    if options.cpu_workers:
+        argv += ["--cpu-workers", str(options.cpu_workers)]
+    argv += ["--workers-per-device", str(options.workers_per_device)]
+    env = {**os.environ, "FARM_HOME": str(home.root)}
+    if options.redis_url:
+        env["FARM_REDIS_URL"] = options.redis_url
+    with log.open("ab") as stream:
+        process = subprocess.Popen(
+            argv, env=env, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True
+        )
+    deadline = time.monotonic() + READY_S
+    missing = "its Redis"
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise FarmError(f"the farm did not start (exit {process.returncode}): see {log}")
+        state = home.read_state()
+        if state is not None:
+            try:
+                missing = _missing(Records(connect(state["redis_url"], retries=0)))
+            except Unreachable:
+                missing = "its Redis"
+            if not missing:
+                tell(f"up: {state['cards']} cards; `farm status` watches, `farm down` stops it")
+                return 0
+        time.sleep(0.1)
+    raise FarmError(f"no {missing} within {READY_S:.0f} s: see {home.logs}; the farm goes on starting")
+
+
+def _missing(records: Records) -> str:
+    """What a ready farm still lacks, '' when it is ready."""
+    if not records.coordinator_alive():
+        return "coordinator"
+    if not any("export" in worker["queues"] for worker in records.fleet.workers()):
+        return "CPU worker"
+    if not any(card["health"] == "good" for card in records.cards()):
+        return "good card"
+    return ""
+
+
+def down(home_root: Path, say: Callable[[str], None] | None = None) -> int:
+    """Stop the farm below `home_root`; running stages finish within their grace period or are handed back."""
+    tell = say or (lambda line: print(f"farm: {line}", file=sys.stderr, flush=True))
+    state = Home(home_root).read_state()
+    if state is None:
+        tell("nothing is up")
+        return 0
+    supervisor = psutil.Process(state["pid"])
+    supervisor.terminate()
+    try:
+        supervisor.wait(WORKER_STOP_S + 30)
+    except psutil.TimeoutExpired as error:
+        raise FarmError(
+            f"the farm (pid {state['pid']}) is still stopping; see {Home(home_root).logs}"
+        ) from error
+    tell("down")
+    return 0

@@ -1,0 +1,175 @@
+"""Workers, cards, bells and the farm clock."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from farm.domain.errors import BadInput
+from farm.records import keys
+from farm.records.scripts import Scripts
+
+#: A worker silent for this long on the farm clock is forgotten; its keeper beats every 2 s.
+SILENT_MS = 10_000
+#: A bell unanswered for this long counts as lost and is rung again.
+LOST_BELL_MS = 5_000
+#: A coordinator that has not ticked for this long is not there.
+COORDINATOR_MS = 5_000
+
+
+class Fleet:
+    """Who is there to work, and on what."""
+
+    def __init__(self, scripts: Scripts) -> None:
+        self._scripts = scripts
+        self._redis = scripts.client
+
+    def register(
+        self, worker: str, queues: Sequence[str], *, node: str, pid: int, card: str = "", stage: str = ""
+    ) -> None:
+        """A worker is there. stage: what it is at, when the records forgot it meanwhile."""
+        self._scripts.run("register", worker, json.dumps(list(queues)), node, pid, card, stage)
+
+    def beat(self, worker: str) -> bool:
+        """The worker is alive. False: the records do not know it, register again."""
+        return bool(self._scripts.run("beat", worker))
+
+    def stopping(self, worker: str) -> None:
+        """The worker finishes what it has and claims nothing more."""
+        self._scripts.run("leave", worker, 0)
+
+    def leave(self, worker: str) -> None:
+        """The worker is gone."""
+        self._scripts.run("leave", worker, 1)
+
+    def report_card(self, queue: str, facts: Mapping[str, Any]) -> str:
+        """What a worker of the card read from it (devices JSON fields). Answers the card's health."""
+        return str(self._scripts.run("card", queue, json.dumps(dict(facts)), facts.get("nsp_total") or 0))
+
+    def set_health(
+        self, queue: str, health: str, reason: str = "", *, strikes: int = 0, again_s: float = 0
+    ) -> None:
+        """The outcome of a probe or a strike; again_s: how long until a quarantined card is probed again."""
+        self._scripts.run("health", queue, health, reason, strikes, int(again_s * 1000))
+
+    def strikes(self, queue: str) -> int:
+        """Failed golden runs in a row."""
+        return int(self._redis.hget(keys.card(queue), "strikes") or 0)
+
+    def health(self, queue: str) -> str | None:
+        """The card's health, None for an unknown card."""
+        return self._redis.hget(keys.card(queue), "health")
+
+    def runs_on(self, queue: str) -> str | None:
+        """The stage that runs on the card now, None when the records know of none."""
+        return self._redis.hget(keys.card(queue), "stage")
+
+    def cards_busy(self) -> int:
+        """How many cards run something now."""
+        pipe = self._redis.pipeline(transaction=False)
+        for queue in self._redis.smembers(keys.CARDS):
+            pipe.hexists(keys.card(queue), "stage")
+        return sum(pipe.execute())
+
+    def refresh_card(self, queue: str, facts: Mapping[str, Any]) -> None:
+        """Newer readings of a card that is known."""
+        known = json.loads(self._redis.hget(keys.card(queue), "facts") or "{}")
+        self._redis.hset(keys.card(queue), "facts", json.dumps({**known, **facts}))
+
+    def drain(self, device: str, on: bool) -> None:
+        """Take a card out of placement, or put it back."""
+        queue = device if device.startswith("device.") else f"device.{device}"
+        if not self._redis.sismember(keys.CARDS, queue):
+            known = ", ".join(sorted(self._redis.smembers(keys.CARDS))) or "none"
+            raise BadInput(f"no card {device!r}: the farm knows {known}")
+        self._redis.hset(keys.card(queue), "drained", "1" if on else "0")
+        self._redis.publish(keys.CHANGED, queue)
+
+    def ring(self) -> list[str]:
+        """The queues to ring now, a name per bell."""
+        return list(self._scripts.run("ring", LOST_BELL_MS))
+
+    def tick(self, coordinator: str) -> list[str]:
+        """Advance the farm clock; the stages whose lease has lapsed."""
+        return list(self._scripts.run("tick", coordinator, SILENT_MS))
+
+    def coordinator_alive(self) -> bool:
+        """Whether some coordinator ticked lately."""
+        seconds, micros = self._redis.time()
+        since = seconds * 1000 + micros // 1000 - COORDINATOR_MS
+        return bool(self._redis.zcount(keys.COORDINATORS, since, "+inf"))
+
+    def workers(self) -> list[dict[str, Any]]:
+        """The workers that are there: worker, queues, node, pid, card, state, stage."""
+        names = self._redis.zrange(keys.WORKERS, 0, -1)
+        pipe = self._redis.pipeline(transaction=False)
+        for name in names:
+            pipe.hgetall(keys.worker(name))
+        return [
+            {"worker": name, **record, "queues": json.loads(record["queues"])}
+            for name, record in zip(names, pipe.execute(), strict=True)
+            if record
+        ]
+
+    def cards(self) -> list[dict[str, Any]]:
+        """One record a card: the devices JSON of design section 8, with what runs on it."""
+        queues = sorted(self._redis.smembers(keys.CARDS), key=_by_number)
+        pipe = self._redis.pipeline(transaction=False)
+        for queue in queues:
+            pipe.hgetall(keys.card(queue))
+        pipe.hget(keys.META, "clock")
+        *records, clock = pipe.execute()
+        workers = self.workers()
+        return [
+            _card(queue, record, [w for w in workers if w.get("card") == queue], int(clock or 0))
+            for queue, record in zip(queues, records, strict=True)
+        ]
+
+
+def _by_number(queue: str) -> tuple[str, int]:
+    head, _, number = queue.rpartition(".")
+    return head, int(number) if number.isdigit() else 0
+
+
+def _card(
+    queue: str, record: Mapping[str, str], workers: Sequence[Mapping[str, Any]], clock: int
+) -> dict[str, Any]:
+    facts = json.loads(record["facts"])
+    running = record.get("stage")
+    busy = any(w["state"] != "idle" for w in workers)
+    state = (
+        "drained"
+        if record.get("drained") == "1" and not running
+        else "running"
+        if running
+        else "reserved"
+        if busy
+        else "idle"
+    )
+    left = None
+    if running:
+        left = max(
+            0.0, float(record.get("expected") or 0) - (clock - int(record.get("since") or clock)) / 1000
+        )
+    return {
+        "device": queue.removeprefix("device."),
+        "queue": queue,
+        "node": facts.get("node"),
+        "state": state,
+        "health": "drained" if record.get("drained") == "1" else record["health"],
+        "reason": record.get("reason") or None,
+        "sku": facts.get("sku"),
+        "nsp_total": facts.get("nsp_total"),
+        "nsp_free": facts.get("nsp_free"),
+        "serial": facts.get("serial"),
+        "pci_address": facts.get("pci_address"),
+        "workers": len(workers),
+        "queued": sum(1 for w in workers if w["state"] == "busy") - (1 if running else 0),
+        "temperature_c": facts.get("temperature_c"),
+        "power_w": facts.get("power_w"),
+        "seen": facts.get("seen"),
+        "job": record.get("job"),
+        "left_s": left,
+        "done": int(record.get("done") or 0),
+    }

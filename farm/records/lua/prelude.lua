@@ -1,0 +1,220 @@
+-- The key schema, and what every transition shares. The only place that spells a key, with schema.py.
+--
+-- farm:meta             hash    schema, farm_id; clock: the farm clock, ms; wall: Redis's time at the last tick, ms
+-- farm:campaigns        zset    campaign -> created, ms
+-- farm:c:<campaign>     hash    label, priority, created, state (staging|open), devices (JSON|''), command;
+--                               counters s:<kind>:<state>, j:<state>, expected, expected_done; since:<kind>
+-- farm:c:<campaign>:jobs list   job ids in the order of submission
+-- farm:j:<job>          hash    campaign, spec (JSON), stages (JSON kind -> stage id), state, finished; archive (JSON list)
+-- farm:s:<stage>        hash    campaign, kind, job, ask, needs, feeds (JSON), blockers, state, score, expected, cores;
+--                               attempt, token, worker, node, queue, phase, claimed, ready; failures (JSON kind -> n), avoid (JSON list);
+--                               artifact, outcome, error_kind, error, log; settled: the token last settled
+-- farm:s:<stage>:attempts list  one JSON entry an attempt, oldest first
+-- farm:ready:<kind>     zset    campaign -> turn last served (a campaign is here while it is open and has ready stages)
+-- farm:ready:<kind>:<campaign> zset stage -> score, highest first
+-- farm:turn             counter of claims, for round robin
+-- farm:later            zset    stage -> farm clock when a backoff ends
+-- farm:leases           zset    stage -> farm clock when its lease lapses
+-- farm:prepared         zset    run stages claimed whose card is not yet held -> expected seconds
+-- farm:a:<artifact>     hash    state (building|present), stage, token
+-- farm:a:<artifact>:waiters set stages parked until the build ends
+-- farm:workers          zset    worker -> farm clock when last heard of
+-- farm:w:<worker>       hash    queues (JSON), node, pid, card, state (idle|busy|stopping), stage; nonce, answer: its last claim
+-- farm:idle:<queue>     set     workers that would answer a bell of the queue
+-- farm:cards            set     queue names of cards
+-- farm:k:<queue>        hash    a card: facts (JSON), nsp_total, health, reason, drained, strikes, probing, probe_at (farm clock),
+--                               stage, job, since (farm clock), expected: what runs on it; done
+-- farm:k:<queue>:claims set     stages claimed for the card, running or being prepared
+-- farm:bells            hash    queue -> bells rung and not yet answered; farm:bells:at queue -> when last rung, ms
+-- farm:coordinators     zset    coordinator -> last tick, ms
+-- farm:changed          channel told of every transition
+
+local FINAL = {done = true, failed = true, blocked = true, cancelled = true}
+local MAY = {
+  waiting = {ready = true, blocked = true, cancelled = true},
+  ready = {claimed = true, done = true, failed = true, waiting = true, blocked = true, cancelled = true},
+  claimed = {ready = true, waiting = true, done = true, failed = true, cancelled = true},
+}
+
+local call = redis.call
+
+local function key(...) return 'farm:' .. table.concat({...}, ':') end
+
+local function now_ms()
+  local t = call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+local function clock() return tonumber(call('HGET', key('meta'), 'clock') or '0') end
+
+local function get(stage, field) return call('HGET', key('s', stage), field) end
+
+local function tell(campaign) call('PUBLISH', key('changed'), campaign) end
+
+-- The job's state follows its run and compare stages.
+local function set_job(job, to)
+  local at = key('j', job)
+  local was = call('HGET', at, 'state')
+  if not was or was == to then return end
+  local campaign = call('HGET', at, 'campaign')
+  call('HINCRBY', key('c', campaign), 'j:' .. was, -1)
+  call('HINCRBY', key('c', campaign), 'j:' .. to, 1)
+  call('HSET', at, 'state', to)
+  if to == 'done' or to == 'failed' or to == 'cancelled' then
+    call('HSET', at, 'finished', now_ms())
+  end
+end
+
+local function follow_job(job)
+  local stages = cjson.decode(call('HGET', key('j', job), 'stages'))
+  local run, compare = get(stages.run, 'state'), get(stages.compare, 'state')
+  if run == 'failed' or run == 'blocked' then set_job(job, 'failed')
+  elseif run == 'cancelled' or (run == 'done' and compare == 'cancelled') then set_job(job, 'cancelled')
+  elseif run == 'done' then set_job(job, FINAL[compare] and 'done' or 'running')
+  elseif run == 'claimed' then set_job(job, 'running')
+  else set_job(job, 'waiting') end
+end
+
+-- Every state change goes through here: legality, counters, the job, the news.
+local function move(stage, to)
+  local at = key('s', stage)
+  local r = call('HMGET', at, 'state', 'campaign', 'kind', 'job', 'expected')
+  local from, campaign, kind = r[1], r[2], r[3]
+  if not from or not (MAY[from] and MAY[from][to]) then
+    return error({err = 'ILLEGAL ' .. stage .. ' ' .. tostring(from) .. ' ' .. to})
+  end
+  call('HSET', at, 'state', to)
+  call('HINCRBY', key('c', campaign), 's:' .. kind .. ':' .. from, -1)
+  call('HINCRBY', key('c', campaign), 's:' .. kind .. ':' .. to, 1)
+  if kind == 'run' and FINAL[to] then
+    call('HINCRBYFLOAT', key('c', campaign), 'expected_done', r[5] or '0')
+  end
+  if r[4] and r[4] ~= '' then follow_job(r[4]) end
+  tell(campaign)
+end
+
+local function unqueue(stage, kind, campaign)
+  call('ZREM', key('later'), stage)
+  local set = key('ready', kind, campaign)
+  call('ZREM', set, stage)
+  if call('EXISTS', set) == 0 then
+    call('ZREM', key('ready', kind), campaign)
+    call('HDEL', key('c', campaign), 'since:' .. kind)
+  end
+end
+
+local function enqueue(stage)
+  local r = call('HMGET', key('s', stage), 'kind', 'campaign', 'score')
+  call('HSET', key('s', stage), 'ready', now_ms())
+  call('ZADD', key('ready', r[1], r[2]), r[3], stage)
+  local c = call('HMGET', key('c', r[2]), 'state', 'turn:' .. r[1])
+  if c[1] == 'open' and call('ZADD', key('ready', r[1]), 'NX', c[2] or 0, r[2]) == 1 then
+    call('HSET', key('c', r[2]), 'since:' .. r[1], clock())
+  end
+end
+
+local function make_ready(stage, delay_ms)
+  if get(stage, 'state') ~= 'ready' then move(stage, 'ready') end
+  if delay_ms and delay_ms > 0 then
+    call('ZADD', key('later'), clock() + delay_ms, stage)
+  else
+    enqueue(stage)
+  end
+end
+
+-- A worker takes a stage up: the lease runs, the worker is busy, the card is spoken for.
+local function take(stage, worker, queue, lease_ms)
+  call('ZADD', key('leases'), clock() + lease_ms, stage)
+  call('HSET', key('w', worker), 'state', 'busy', 'stage', stage)
+  for _, q in ipairs(cjson.decode(call('HGET', key('w', worker), 'queues') or '[]')) do
+    call('SREM', key('idle', q), worker)
+  end
+  if queue ~= '' then call('SADD', key('k', queue, 'claims'), stage) end
+end
+
+-- The attempt at hand ends: the lease, the worker and the card are free of it.
+local function let_go(stage)
+  local r = call('HMGET', key('s', stage), 'worker', 'queue')
+  call('ZREM', key('leases'), stage)
+  call('ZREM', key('prepared'), stage)
+  if r[1] and call('HGET', key('w', r[1]), 'stage') == stage then
+    call('HDEL', key('w', r[1]), 'stage')
+    if call('HGET', key('w', r[1]), 'state') == 'busy' then
+      call('HSET', key('w', r[1]), 'state', 'idle')
+      for _, q in ipairs(cjson.decode(call('HGET', key('w', r[1]), 'queues'))) do
+        call('SADD', key('idle', q), r[1])
+      end
+    end
+  end
+  if r[2] and r[2] ~= '' then
+    call('SREM', key('k', r[2], 'claims'), stage)
+    if call('HGET', key('k', r[2]), 'stage') == stage then
+      call('HDEL', key('k', r[2]), 'stage', 'job', 'since', 'expected')
+    end
+  end
+end
+
+-- The history entry of an attempt is completed, never rewritten twice.
+local function close_attempt(stage, attempt, fields)
+  local list = key('s', stage, 'attempts')
+  local raw = call('LINDEX', list, attempt - 1)
+  if not raw then return end
+  local entry = cjson.decode(raw)
+  if entry.outcome then return end
+  for k, v in pairs(fields) do entry[k] = v end
+  entry.ended = now_ms()
+  call('LSET', list, attempt - 1, cjson.encode(entry))
+end
+
+local function block(stage, because)
+  if FINAL[get(stage, 'state')] then return end
+  local r = call('HMGET', key('s', stage), 'kind', 'campaign', 'feeds')
+  unqueue(stage, r[1], r[2])
+  call('HSET', key('s', stage), 'error', 'blocked by ' .. because)
+  move(stage, 'blocked')
+  for _, next in ipairs(cjson.decode(r[3])) do block(next, because) end
+end
+
+-- A stage is done: what waited for it alone becomes ready.
+local function release(stage)
+  for _, next in ipairs(cjson.decode(get(stage, 'feeds'))) do
+    if call('HINCRBY', key('s', next), 'blockers', -1) == 0 and get(next, 'state') == 'waiting' then
+      make_ready(next)
+    end
+  end
+end
+
+-- A build ended, well or not: the stages parked for it look again.
+local function unpark(artifact)
+  for _, stage in ipairs(call('SMEMBERS', key('a', artifact, 'waiters'))) do
+    if get(stage, 'state') == 'waiting' then make_ready(stage) end
+  end
+  call('DEL', key('a', artifact, 'waiters'))
+end
+
+-- The stage's build, if it was building, ended: keep the entry when it is there, else free it.
+local function end_build(stage, token, present)
+  local artifact = get(stage, 'artifact')
+  if not artifact or artifact == '' then return end
+  local a = call('HMGET', key('a', artifact), 'state', 'token')
+  if a[1] ~= 'building' or a[2] ~= token then return end
+  if present then
+    call('HSET', key('a', artifact), 'state', 'present')
+  else
+    call('DEL', key('a', artifact))
+  end
+  unpark(artifact)
+end
+
+local function cancel(stage)
+  local r = call('HMGET', key('s', stage), 'state', 'kind', 'campaign', 'token', 'attempt')
+  if not r[1] or FINAL[r[1]] then return 0 end
+  unqueue(stage, r[2], r[3])
+  if r[1] == 'claimed' then
+    let_go(stage)
+    close_attempt(stage, tonumber(r[5]), {outcome = 'cancelled'})
+    end_build(stage, r[4], false)
+  end
+  move(stage, 'cancelled')
+  return 1
+end

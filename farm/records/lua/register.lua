@@ -1,0 +1,10 @@
+-- ARGV: worker, queues JSON, node, pid, card queue ('' for none), stage it is at ('' for none).
+local worker, queues, stage = ARGV[1], ARGV[2], ARGV[6]
+local state = stage == '' and 'idle' or 'busy'
+call('HSET', key('w', worker), 'queues', queues, 'node', ARGV[3], 'pid', ARGV[4], 'card', ARGV[5], 'state', state)
+if stage ~= '' then call('HSET', key('w', worker), 'stage', stage) end
+call('ZADD', key('workers'), clock(), worker)
+for _, q in ipairs(cjson.decode(queues)) do
+  call(state == 'idle' and 'SADD' or 'SREM', key('idle', q), worker)
+end
+return 1

@@ -1,0 +1,223 @@
+"""What the records say: campaigns, status, jobs, histories, results. Reads only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+
+from farm.domain.errors import BadInput
+from farm.domain.job import STAGE_KINDS, Job
+from farm.domain.result import compose, iso
+from farm.domain.states import campaign_state
+from farm.records import keys
+from farm.records.connection import Client
+
+#: Jobs read per round trip.
+BATCH = 1000
+
+JOB_STATES = ("waiting", "running", "done", "failed", "cancelled")
+
+
+class Queries:
+    """Answers about campaigns and jobs; every figure is read from the records, none is remembered."""
+
+    def __init__(self, client: Client) -> None:
+        self._redis = client
+
+    def latest(self) -> str | None:
+        """The newest campaign, None where there is none."""
+        newest = self._redis.zrevrange(keys.CAMPAIGNS, 0, 0)
+        return newest[0] if newest else None
+
+    def find(self, name: str | None) -> str:
+        """The campaign of that id or unique prefix; no name means the latest. Raises BadInput."""
+        if name is None:
+            latest = self.latest()
+            if latest is None:
+                raise BadInput("no campaign has been submitted yet; `farm submit -m MODEL` makes one")
+            return latest
+        if self._redis.zscore(keys.CAMPAIGNS, name) is not None:
+            return name
+        hits = [c for c in self._redis.zrange(keys.CAMPAIGNS, 0, -1) if c.startswith(name)]
+        if len(hits) != 1:
+            what = f"matches {len(hits)} campaigns" if hits else "is not a campaign"
+            raise BadInput(f"{name!r} {what}; `farm campaigns` lists them")
+        return hits[0]
+
+    def job_ids(self, names: Iterable[str]) -> list[str]:
+        """The jobs meant by campaign or job ids. Raises BadInput for an unknown one."""
+        found: list[str] = []
+        for name in names:
+            if self._redis.exists(keys.job(name)):
+                found.append(name)
+            elif "." in name:
+                raise BadInput(f"{name!r} is not a job; `farm jobs` lists them")
+            else:
+                found.extend(self._redis.lrange(keys.campaign_jobs(self.find(name)), 0, -1))
+        return found
+
+    def campaigns(self) -> list[dict[str, Any]]:
+        """One record a campaign, oldest first."""
+        names = self._redis.zrange(keys.CAMPAIGNS, 0, -1)
+        return [
+            self._campaign(n, r) for n, r in zip(names, self._hashes(map(keys.campaign, names)), strict=True)
+        ]
+
+    def _campaign(self, name: str, record: Mapping[str, str]) -> dict[str, Any]:
+        jobs = _job_counts(record)
+        return {
+            "campaign": name,
+            "label": record.get("label") or None,
+            "priority": int(record.get("priority") or 0),
+            "state": campaign_state(jobs),
+            "created": iso(record.get("created")),
+            "jobs": jobs,
+        }
+
+    def status(self, name: str | None = None) -> dict[str, Any]:
+        """Counts by stage and state and by job state; `cards` and `eta_s` are the caller's to add."""
+        campaign = self.find(name)
+        record = self._redis.hgetall(keys.campaign(campaign))
+        jobs = _job_counts(record)
+        stages = {
+            kind: {
+                "running" if state == "claimed" else state: int(record.get(f"s:{kind}:{state}") or 0)
+                for state in ("waiting", "ready", "claimed", "done", "failed", "blocked", "cancelled")
+            }
+            for kind in STAGE_KINDS
+        }
+        return {
+            "campaign": campaign,
+            "state": campaign_state(jobs),
+            "jobs": jobs,
+            "stages": stages,
+            "expected_left_s": max(
+                0.0, float(record.get("expected") or 0) - float(record.get("expected_done") or 0)
+            ),
+        }
+
+    def jobs(self, name: str | None = None) -> list[dict[str, Any]]:
+        """The jobs of a campaign in order: job, model, task, objective, state, attempts, error_kind, error."""
+        found = []
+        for job_id, record, stages in self._walk(self.find(name)):
+            spec = json.loads(record["spec"])
+            run = stages["run"]
+            kind, error = _blame(stages)
+            found.append(
+                {
+                    "job": job_id,
+                    "model": spec["model"],
+                    "task": spec["task"],
+                    "objective": spec["objective"],
+                    "state": record["state"],
+                    "attempts": int(run.get("attempt") or 0),
+                    "error_kind": kind,
+                    "error": error,
+                }
+            )
+        return found
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        """One job whole: its spec, the state of each stage, and its history attempt by attempt."""
+        record = self._redis.hgetall(keys.job(job_id))
+        if not record:
+            raise BadInput(f"{job_id!r} is not a job; `farm jobs` lists them")
+        ids = json.loads(record["stages"])
+        stages = dict(zip(ids, self._hashes(map(keys.stage, ids.values())), strict=True))
+        history = []
+        for kind, stage in ids.items():
+            for raw in self._redis.lrange(keys.attempts(stage), 0, -1):
+                entry = json.loads(raw)
+                history.append(
+                    {
+                        "stage": kind,
+                        **entry,
+                        "started": iso(entry.get("started")),
+                        "ended": iso(entry.get("ended")),
+                    }
+                )
+        history.sort(key=lambda e: str(e["started"]))
+        kind, error = _blame(stages)
+        return {
+            "job": job_id,
+            "campaign": record["campaign"],
+            "state": record["state"],
+            "spec": json.loads(record["spec"]),
+            "attempts": int(stages["run"].get("attempt") or 0),
+            "error_kind": kind,
+            "error": error,
+            "stages": {
+                k: {
+                    "id": ids[k],
+                    "state": s["state"],
+                    "attempts": int(s.get("attempt") or 0),
+                    "error": s.get("error") or None,
+                    "log": s.get("log")
+                    or (json.loads(s["outcome"]).get("log") if s.get("outcome") else None),
+                }
+                for k, s in stages.items()
+            },
+            "history": history,
+            "archived": len(json.loads(record.get("archive") or "[]")),
+        }
+
+    def results(self, name: str | None = None) -> list[dict[str, Any]]:
+        """One result record a job, in the campaign's order; what is not measured yet is None."""
+        campaign = self.find(name)
+        return [_result(campaign, *entry) for entry in self._walk(campaign)]
+
+    def _walk(self, campaign: str) -> Iterable[tuple[str, dict[str, str], dict[str, dict[str, str]]]]:
+        ids = self._redis.lrange(keys.campaign_jobs(campaign), 0, -1)
+        for start in range(0, len(ids), BATCH):
+            part = ids[start : start + BATCH]
+            records = self._hashes(map(keys.job, part))
+            wanted = [json.loads(r["stages"]) for r in records]
+            names = list(dict.fromkeys(s for stages in wanted for s in stages.values()))
+            known = dict(zip(names, self._hashes(map(keys.stage, names)), strict=True))
+            for job_id, record, stages in zip(part, records, wanted, strict=True):
+                yield job_id, record, {kind: known[s] for kind, s in stages.items()}
+
+    def _hashes(self, names: Iterable[str]) -> list[dict[str, str]]:
+        pipe = self._redis.pipeline(transaction=False)
+        for name in names:
+            pipe.hgetall(name)
+        return list(pipe.execute())
+
+
+def _job_counts(record: Mapping[str, str]) -> dict[str, int]:
+    counts = {state: int(record.get(f"j:{state}") or 0) for state in JOB_STATES}
+    return {"total": sum(counts.values()), **counts}
+
+
+def _blame(stages: Mapping[str, Mapping[str, str]]) -> tuple[str | None, str | None]:
+    """Why a job failed: the first stage on its way that failed, else the last thing its run met."""
+    for kind in ("export", "compile", "run"):
+        stage = stages[kind]
+        if stage["state"] == "failed":
+            return stage.get("error_kind") or None, f"{kind}: {stage.get('error') or 'failed'}"
+    run = stages["run"]
+    if run["state"] != "done" and run.get("error"):
+        return run.get("error_kind") or None, run["error"]
+    return None, None
+
+
+def _result(
+    campaign: str, job_id: str, record: Mapping[str, str], stages: Mapping[str, Mapping[str, str]]
+) -> dict[str, Any]:
+    outcomes = {kind: json.loads(s["outcome"]) for kind, s in stages.items() if s.get("outcome")}
+    kind, error = _blame(stages)
+    side: Sequence[str] = [k for k in ("reference", "compare") if stages[k]["state"] == "failed"]
+    return compose(
+        Job.from_json(json.loads(record["spec"])),
+        outcomes,
+        job_id=job_id,
+        campaign=campaign,
+        state=record["state"],
+        attempts=int(stages["run"].get("attempt") or 0),
+        error_kind=kind,
+        error=error,
+        finished=iso(record.get("finished")),
+        failed_stages=tuple(side),
+    )

@@ -1,0 +1,115 @@
+"""The records as the command line and the coordinator see them: one object over one Redis."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+
+from farm.domain.errors import BadInput
+from farm.domain.plan import Plan
+from farm.records import keys, submissions
+from farm.records.claims import Claims
+from farm.records.connection import Client, connect
+from farm.records.fleet import Fleet
+from farm.records.queries import Queries
+from farm.records.scripts import Scripts
+
+
+class Records:
+    """Everything the farm knows. `claims` and `fleet` are for workers and coordinators."""
+
+    def __init__(self, client: Client, *, lease_s: float = 15.0) -> None:
+        self.client = client
+        self._scripts = Scripts(client)
+        self.claims = Claims(self._scripts, lease_s)
+        self.fleet = Fleet(self._scripts)
+        self.queries = Queries(client)
+        self._check_schema()
+
+    def _check_schema(self) -> None:
+        client = self.client
+        if client.hsetnx(keys.META, "schema", keys.SCHEMA):
+            client.hsetnx(keys.META, "farm_id", secrets.token_hex(8))
+        found = int(client.hget(keys.META, "schema") or 0)
+        if found > keys.SCHEMA:
+            raise BadInput(
+                f"these records have schema {found}, this aic-farm knows {keys.SCHEMA}: upgrade aic-farm"
+            )
+
+    def submit(self, plan: Plan, *, label: str | None, priority: int, command: list[str]) -> str:
+        """Record the plan as a campaign; its id."""
+        return submissions.submit(self._scripts, plan, label=label, priority=priority, command=command)
+
+    def latest(self) -> str | None:
+        """The newest campaign, None where there is none."""
+        return self.queries.latest()
+
+    def campaigns(self) -> list[dict[str, Any]]:
+        """One record a campaign, oldest first."""
+        return self.queries.campaigns()
+
+    def status(self, campaign: str | None = None) -> dict[str, Any]:
+        """The status document (design section 8). Raises BadInput for an unknown campaign."""
+        status = self.queries.status(campaign)
+        cards = self.fleet.cards()
+        left = status.pop("expected_left_s")
+        good = sum(1 for card in cards if card["health"] == "good")
+        unfinished = status["jobs"]["waiting"] + status["jobs"]["running"]
+        shown = ("device", "state", "health", "reason", "job", "left_s", "workers", "done")
+        status["cards"] = [{name: card[name] for name in shown} for card in cards]
+        status["eta_s"] = 0.0 if not unfinished else round(left / good, 1) if good else None
+        return status
+
+    def results(self, campaign: str | None = None) -> list[dict[str, Any]]:
+        """The result records (design section 8) of a campaign."""
+        return self.queries.results(campaign)
+
+    def jobs(self, campaign: str | None = None) -> list[dict[str, Any]]:
+        """The jobs of a campaign, a short record each."""
+        return self.queries.jobs(campaign)
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        """One job whole, with its history."""
+        return self.queries.job(job_id)
+
+    def cards(self) -> list[dict[str, Any]]:
+        """The devices document (design section 8)."""
+        return self.fleet.cards()
+
+    def drain(self, device: str) -> None:
+        """Take a card out of placement; what runs on it ends normally."""
+        self.fleet.drain(device, True)
+
+    def resume(self, device: str) -> None:
+        """Put a drained card back into placement."""
+        self.fleet.drain(device, False)
+
+    def cancel(self, names: list[str]) -> int:
+        """Cancel campaigns or jobs; the number of jobs that were still open."""
+        return sum(int(self._scripts.run("cancel", job)) for job in self.queries.job_ids(names))
+
+    def retry(self, names: list[str], *, failed_only: bool) -> int:
+        """Ask again for finished jobs (failed_only: those that failed or were cancelled); how many."""
+        count = 0
+        for job in self.queries.job_ids(names):
+            if failed_only and self.client.hget(keys.job(job), "state") not in ("failed", "cancelled"):
+                continue
+            count += int(self._scripts.run("retry", job))
+        return count
+
+    def coordinator_alive(self) -> bool:
+        """Whether a coordinator is at work."""
+        return self.fleet.coordinator_alive()
+
+    def wait_change(self, timeout_s: float) -> None:
+        """Block until something changed in the records, or the time is over."""
+        with self.client.pubsub(ignore_subscribe_messages=True) as listener:
+            listener.subscribe(keys.CHANGED)
+            listener.get_message(timeout=0.1)
+            listener.get_message(timeout=timeout_s)
+
+
+def open_records(url: str, *, lease_s: float = 15.0) -> Records:
+    """The records at `url`. Raises Unreachable."""
+    return Records(connect(url), lease_s=lease_s)

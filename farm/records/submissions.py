@@ -1,0 +1,109 @@
+"""Recording a campaign: its jobs and stages in batches under `staging`, then one flip to `open`."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections import Counter, defaultdict
+from datetime import datetime, timezone
+from itertools import islice
+
+from farm.domain.plan import Plan, Stage
+from farm.records import keys
+from farm.records.scripts import Scripts
+
+#: Records written per round trip, so that a large submission never blocks Redis for long.
+BATCH = 500
+
+
+def new_campaign_id() -> str:
+    """A campaign's name: the minute of its submission (UTC) and four random characters."""
+    stamp = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M")
+    return f"{stamp}-{secrets.token_hex(2)}"
+
+
+def score(stage: Stage) -> float:
+    """Order of claims within a campaign, highest first: runs longest first, CPU stages by model."""
+    return stage.expected_s if stage.kind == "run" else -float(stage.model_rank)
+
+
+def submit(scripts: Scripts, plan: Plan, *, label: str | None, priority: int, command: list[str]) -> str:
+    """Record the plan as a new campaign and open it. Returns the campaign's id."""
+    redis = scripts.client
+    campaign = new_campaign_id()
+    feeds: dict[str, list[str]] = defaultdict(list)
+    for stage in plan.stages:
+        for need in stage.needs:
+            feeds[need].append(stage.name)
+    owner = {planned.stages[kind]: n for n, planned in enumerate(plan.jobs) for kind in ("run", "compare")}
+    devices = plan.jobs[0].job.devices if plan.jobs else None
+    now = int(time.time() * 1000)
+    redis.hset(
+        keys.campaign(campaign),
+        mapping={
+            "label": label or "",
+            "priority": priority,
+            "created": now,
+            "state": "staging",
+            "devices": json.dumps(list(devices)) if devices else "",
+            "command": json.dumps(command),
+            "expected": sum(s.expected_s for s in plan.stages if s.kind == "run"),
+            "expected_done": 0,
+        },
+    )
+
+    def stage_id(name: str) -> str:
+        return f"{campaign}/{name}"
+
+    stages = iter(plan.stages)
+    while batch := list(islice(stages, BATCH)):
+        pipe = redis.pipeline(transaction=False)
+        counters: Counter[str] = Counter()
+        for stage in batch:
+            state = "waiting" if stage.needs else "ready"
+            counters[f"s:{stage.kind}:{state}"] += 1
+            config = stage.ask["job"]["config"] if stage.kind == "run" else None
+            mapping: dict[str, str | int | float] = {
+                "campaign": campaign,
+                "kind": stage.kind,
+                "ask": "{}" if stage.kind == "run" else json.dumps(stage.ask),
+                "needs": json.dumps([stage_id(n) for n in stage.needs]),
+                "feeds": json.dumps([stage_id(n) for n in feeds[stage.name]]),
+                "blockers": len(stage.needs),
+                "state": state,
+                "score": score(stage),
+                "expected": stage.expected_s,
+            }
+            if stage.name in owner:
+                mapping["job"] = f"{campaign}.{owner[stage.name] + 1}"
+            if config is not None:
+                mapping["cores"] = config["cores"] * config["instances"]
+            pipe.hset(keys.stage(stage_id(stage.name)), mapping=mapping)
+            if state == "ready":
+                pipe.hset(keys.stage(stage_id(stage.name)), "ready", now)
+                pipe.zadd(keys.ready(stage.kind, campaign), {stage_id(stage.name): score(stage)})
+        for field, n in counters.items():
+            pipe.hincrby(keys.campaign(campaign), field, n)
+        pipe.execute()
+
+    jobs = iter(enumerate(plan.jobs, start=1))
+    while numbered := list(islice(jobs, BATCH)):
+        pipe = redis.pipeline(transaction=False)
+        for n, planned in numbered:
+            name = f"{campaign}.{n}"
+            pipe.hset(
+                keys.job(name),
+                mapping={
+                    "campaign": campaign,
+                    "spec": json.dumps(planned.job.to_json()),
+                    "stages": json.dumps({k: stage_id(s) for k, s in planned.stages.items()}),
+                    "state": "waiting",
+                },
+            )
+            pipe.rpush(keys.campaign_jobs(campaign), name)
+        pipe.hincrby(keys.campaign(campaign), "j:waiting", len(numbered))
+        pipe.execute()
+
+    scripts.run("open", campaign)
+    return campaign

@@ -1,0 +1,154 @@
+"""The farm at a glance: a campaign's stages, the cards, one job's history; for rich and as plain lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from farm.domain.job import STAGE_KINDS
+from farm.report.columns import BLANK, number, seconds
+from farm.report.grid import Column, Grid
+
+STAGE_STATES = ("waiting", "ready", "running", "done", "failed", "blocked", "cancelled")
+JOB_STATES = ("waiting", "running", "done", "failed", "cancelled")
+
+
+def empty_status(cards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The status document of a farm that was given no campaign yet."""
+    return {
+        "campaign": None,
+        "state": "waiting",
+        "jobs": {"total": 0, **dict.fromkeys(JOB_STATES, 0)},
+        "stages": {kind: dict.fromkeys(STAGE_STATES, 0) for kind in STAGE_KINDS},
+        "cards": [
+            {
+                **{name: card.get(name) for name in ("device", "state", "health", "workers")},
+                "job": None,
+                "done": 0,
+            }
+            for card in cards
+        ],
+        "eta_s": None,
+    }
+
+
+def summary(status: Mapping[str, Any]) -> str:
+    """One line: "campaign X running: 12 of 80 done, 1 failed, 8 running, about 3 min 20 s left"."""
+    if status["campaign"] is None:
+        return "no campaign yet"
+    jobs = status["jobs"]
+    parts = [f"{jobs['done']} of {jobs['total']} done"]
+    parts += [f"{jobs[state]} {state}" for state in ("failed", "running", "cancelled") if jobs[state]]
+    if status["eta_s"] is not None and status["state"] in ("waiting", "running"):
+        parts.append(f"about {seconds(status['eta_s'])} left")
+    return f"campaign {status['campaign']} {status['state']}: {', '.join(parts)}"
+
+
+def notes(status: Mapping[str, Any]) -> list[str]:
+    """What a human must know: no card at all, or no card that may take work."""
+    cards = status["cards"]
+    if not cards:
+        return ["no card is known: the campaign waits for a card's worker"]
+    if not any(card["health"] in ("good", "unknown") for card in cards):
+        found = ", ".join(sorted({str(card["health"]) for card in cards}))
+        return [f"no good card ({found}): the campaign waits; see farm devices"]
+    return []
+
+
+def status_view(status: Mapping[str, Any]) -> RenderableType:
+    """The whole picture of one campaign."""
+    stages = Grid(
+        [Column("stage"), *(Column(state, numeric=True) for state in STAGE_STATES)],
+        [
+            [kind, *(str(counts[state] or BLANK) for state in STAGE_STATES)]
+            for kind, counts in status["stages"].items()
+        ],
+    )
+    cards = Grid(
+        [
+            *(Column("card"), Column("state"), Column("health"), Column("job")),
+            *(Column("left", numeric=True), Column("workers", numeric=True), Column("done", numeric=True)),
+        ],
+        [_card_row(card) for card in status["cards"]],
+    )
+    return Group(
+        Text(summary(status), style="bold"),
+        *(Text(note, style="yellow") for note in notes(status)),
+        stages.rich(),
+        cards.rich(),
+    )
+
+
+def _card_row(card: Mapping[str, Any]) -> list[str]:
+    return [
+        *(str(card[name]) for name in ("device", "state", "health")),
+        str(card["job"] or BLANK),
+        seconds(card.get("left_s")),
+        number(card["workers"]),
+        number(card["done"]),
+    ]
+
+
+def devices_grid(cards: Sequence[Mapping[str, Any]]) -> Grid:
+    """Every card of the farm: health, SKU, free NSPs, workers, queue, temperature, power, age."""
+    return Grid(
+        [
+            *(Column("card"), Column("node"), Column("state"), Column("health"), Column("SKU")),
+            *(Column("NSPs free", numeric=True), Column("workers", numeric=True)),
+            *(Column("queued", numeric=True), Column("°C", numeric=True), Column("W", numeric=True)),
+            *(Column("serial"), Column("PCI address"), Column("seen"), Column("reason")),
+        ],
+        [
+            [
+                *(_text(card[name]) for name in ("device", "node", "state", "health", "sku")),
+                f"{_text(card['nsp_free'])}/{_text(card['nsp_total'])}",
+                *(number(card[name]) for name in ("workers", "queued", "temperature_c", "power_w")),
+                *(_text(card[name]) for name in ("serial", "pci_address", "seen", "reason")),
+            ]
+            for card in cards
+        ],
+    )
+
+
+def jobs_grid(jobs: Sequence[Mapping[str, Any]]) -> Grid:
+    """The jobs of a campaign."""
+    names = ("job", "model", "task", "objective", "state")
+    return Grid(
+        [*(Column(name) for name in names), Column("attempts", numeric=True), Column("error")],
+        [[*(_text(job[name]) for name in names), number(job["attempts"]), _error(job)] for job in jobs],
+    )
+
+
+def history_grid(job: Mapping[str, Any]) -> Grid:
+    """A job's attempts, oldest first."""
+    names = ("stage", "attempt", "node", "worker", "device", "started", "ended", "outcome")
+    return Grid(
+        [*(Column(name) for name in names), Column("error")],
+        [[*(_text(attempt.get(name)) for name in names), _error(attempt)] for attempt in job["history"]],
+    )
+
+
+def campaigns_grid(campaigns: Sequence[Mapping[str, Any]]) -> Grid:
+    """Every campaign, as the records order them."""
+    names = ("campaign", "label", "priority", "state", "jobs", "created")
+    numeric = ("priority", "jobs")
+    return Grid(
+        [Column(name, numeric=name in numeric) for name in names],
+        [
+            [_text(campaign["jobs"]["total"] if name == "jobs" else campaign[name]) for name in names]
+            for campaign in campaigns
+        ],
+    )
+
+
+def _text(value: Any) -> str:
+    return BLANK if value is None or value == "" else str(value)
+
+
+def _error(entry: Mapping[str, Any]) -> str:
+    if not entry.get("error"):
+        return ""
+    return f"{entry['error_kind']}: {entry['error']}" if entry.get("error_kind") else str(entry["error"])

@@ -1,0 +1,67 @@
+"""The commands file: pasted into a clean shell in its folder it makes the result again.
+
+It exports, compiles and runs into new `repro-*` folders and leaves the files of the attempt alone.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import farm.sdk
+from farm.domain.job import Job
+from farm.sdk.argv import compile_argv, runner_argv
+from farm.sdk.root import Sdk
+from farm.stages.compile import dim_names
+from farm.stages.workdir import Tree
+
+
+def commands_text(
+    job: Job, io: Mapping[str, Any], tree: Tree, input_files: Sequence[Path], sdk: Sdk, qid: int, python: Path
+) -> str:
+    """The file's text. python: the interpreter that has the farm and can export.
+
+    Paths of the farm and the SDK are absolute, those of the job relative to the tree's folder.
+    """
+    model, qpc, outputs = (
+        Path(f"repro-{name}-{tree.motif}") for name in ("model", "compiled-bin-fp16", "outputFiles-fp16")
+    )
+    compile_ = compile_argv(sdk, job.config, model / "model.onnx", dim_names(io), qpc)
+    if job.route == "api":
+        script = Path(farm.sdk.__file__).with_name("api_child.py")
+        run = [str(sdk.python), str(script), _relative(tree, tree.api_request), str(qpc), str(outputs)]
+    else:
+        run = runner_argv(
+            sdk,
+            job.config,
+            qpc=qpc,
+            qid=qid,
+            seconds=job.seconds,
+            output_dir=outputs,
+            batch_json=Path(_relative(tree, tree.batch_io)),
+            input_files=[Path(_relative(tree, file)) for file in input_files],
+        )
+    lines = [shlex.join(["mkdir", "-p", str(model), str(outputs)])]
+    if sdk.library_path is not None:
+        library = shlex.quote(str(sdk.library_path))
+        lines.append(f"export LD_LIBRARY_PATH={library}${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}")
+    lines += [shlex.join(argv) for argv in (_export_argv(job, io, python, model), compile_, run)]
+    return "\n".join(lines) + "\n"
+
+
+def _export_argv(job: Job, io: Mapping[str, Any], python: Path, folder: Path) -> list[str]:
+    revision = job.revision or io.get("revision")
+    name = f"{job.model}@{revision}" if job.weights == "hub" and revision else job.model
+    argv = [str(python), "-m", "farm", "export", "-m", name, "-t", job.task]
+    argv += ["--opset", str(io.get("opset", job.opset)), "--seed", str(job.seed)]
+    if job.weights == "random":
+        argv += ["--weights", "random"]
+    if job.trust_remote_code:
+        argv.append("--trust-remote-code")
+    return [*argv, str(folder)]
+
+
+def _relative(tree: Tree, path: Path) -> str:
+    return path.relative_to(tree.folder).as_posix()

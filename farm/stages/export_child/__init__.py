@@ -1,0 +1,1 @@
+"""The exporter's child: the one process of the farm that loads torch, transformers and optimum."""

@@ -1,0 +1,1 @@
+"""What a worker process does with a bell: claim a stage, do it under its keeper, settle it, ring on."""

@@ -1,0 +1,140 @@
+"""A worker's card: which one it is, how it is proved, and how a run is done on it."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from farm.domain.errors import BadInput, StageFailed
+from farm.domain.queues import qid_of
+from farm.domain.result import iso
+from farm.records import Records
+from farm.records.claims import Claim
+from farm.records.connection import patiently
+from farm.sdk.devices import Device, query
+from farm.worker.client import Revoked
+from farm.worker.golden import golden_run
+from farm.worker.perform import Performer
+from farm.worker.settings import WorkerSettings
+
+log = logging.getLogger(__name__)
+
+#: Failed golden runs in a row after which a card is quarantined, and how long until it is probed again.
+STRIKES = 3
+QUARANTINE_S = 60.0
+
+
+class Card:
+    """The card behind a queue, as this worker noted it at its start."""
+
+    def __init__(self, queue: str, settings: WorkerSettings, records: Records, performer: Performer) -> None:
+        self.queue = queue
+        self.qid = qid_of(queue)
+        self._settings = settings
+        self._records = records
+        self._performer = performer
+        self._golden = settings.places.home / "golden" / queue
+        self.device: Device | None = None
+
+    def bind(self) -> None:
+        """Note which card the QID means now, and tell the records. A card that cannot be read is quarantined."""
+        try:
+            self.device = query(self._performer.sdk, [self.qid])[0]
+        except (StageFailed, BadInput, IndexError) as error:
+            self._report(None)
+            self._quarantine(str(error) or f"QID {self.qid} is not listed")
+            return
+        self._report(self.device)
+        if not self.device.ready:
+            self._quarantine(f"status {self.device.status or 'missing'}: see `farm doctor`")
+
+    def _report(self, device: Device | None) -> None:
+        facts: dict[str, Any] = {
+            "node": self._settings.node,
+            "sku": device.sku if device else None,
+            "nsp_total": device.nsp_total if device else None,
+            "nsp_free": device.nsp_free if device else None,
+            "serial": device.serial if device else None,
+            "pci_address": device.pci_address if device else None,
+            "temperature_c": device.temperature_c if device else None,
+            "power_w": device.power_w if device else None,
+            "seen": iso(datetime.now(timezone.utc).timestamp() * 1000),
+        }
+        patiently(lambda: self._records.fleet.report_card(self.queue, facts))
+
+    def _quarantine(self, reason: str) -> None:
+        log.warning("%s quarantined: %s", self.queue, reason, extra={"action": "quarantine"})
+        patiently(
+            lambda: self._records.fleet.set_health(
+                self.queue, "quarantined", reason, strikes=STRIKES, again_s=QUARANTINE_S
+            )
+        )
+
+    def known_busy(self) -> bool:
+        """Whether the records know who holds the card."""
+        return patiently(lambda: self._records.fleet.runs_on(self.queue)) is not None
+
+    def is_good(self, queue: str) -> bool:
+        """Whether another card is in good health."""
+        return patiently(lambda: self._records.fleet.health(queue)) == "good"
+
+    def probe(self, strike: str | None = None) -> bool:
+        """Prove the card by a golden run; whether it is good. strike: what it was accused of.
+
+        A card that fails is suspect, and quarantined after STRIKES failures in a row.
+        """
+        if self.device is None or not self.device.ready:
+            self.bind()
+            if self.device is None or not self.device.ready:
+                return False
+        try:
+            golden_run(self._performer.sdk, self._performer.launcher, self.device, self._golden)
+        except (StageFailed, BadInput) as error:
+            strikes = patiently(lambda: self._records.fleet.strikes(self.queue)) + 1
+            reason = f"{strike}; golden run: {error}" if strike else f"golden run: {error}"
+            if strikes >= STRIKES:
+                self._quarantine(reason)
+            else:
+                patiently(
+                    lambda: self._records.fleet.set_health(self.queue, "suspect", reason, strikes=strikes)
+                )
+            return False
+        patiently(lambda: self._records.fleet.set_health(self.queue, "good"))
+        log.info("%s proved good", self.queue, extra={"action": "probe"})
+        return True
+
+    def run(self, claim: Claim, stage_log: Path) -> dict[str, Any]:
+        """Prepare beside whatever the card does now, then hold it and run. The run stage's outcome."""
+        if claim.job is None:
+            raise StageFailed("host", f"stage {claim.stage} names no job")
+        if self.device is None:
+            raise StageFailed("busy", f"{self.queue} could not be read when this worker started")
+        workdir = self._settings.places.attempt(claim.stage, claim.attempt)
+        prepared = self._performer.prepare(
+            claim.job, claim.inputs["export"], claim.inputs["compile"], workdir
+        )
+        try:
+            outcome = self._performer.run(prepared, self.device, share=self._settings.share_card)
+        except StageFailed as error:
+            if error.kind == "busy" and not self.known_busy():
+                # Out of placement until a golden run shows that its strange tenant is gone.
+                patiently(lambda: self._records.fleet.set_health(self.queue, "suspect", str(error)))
+            raise
+        except Revoked:
+            log.info("%s: run of %s given up", self.queue, claim.stage, extra={"action": "revoked"})
+            raise
+        outcome["device"] = self.queue.removeprefix("device.")
+        outcome["node"] = self._settings.node
+        outcome["queued_s"] = round(max(0, claim.claimed_ms - claim.ready_ms) / 1000, 3)
+        outcome["cards_busy"] = patiently(self._records.fleet.cards_busy)
+        stage_log.write_text(f"run log: {workdir / 'run.log'}\n")
+        self._tell_after(outcome)
+        return outcome
+
+    def _tell_after(self, outcome: dict[str, Any]) -> None:
+        """The card's figures as the run saw them last, for `farm devices`: nobody asks a card that measures."""
+        if self.device is not None:
+            facts = {name: outcome.get(name) for name in ("temperature_c", "power_w")}
+            patiently(lambda: self._records.fleet.refresh_card(self.queue, facts))

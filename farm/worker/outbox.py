@@ -1,0 +1,64 @@
+"""Outcomes written to disk before they are reported, so that neither a crash nor a lost Redis loses one."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A stage that was done, and what came of it."""
+
+    stage: str
+    token: str
+    outcome: dict[str, Any]
+
+
+class Outbox:
+    """A folder of one file per outcome not yet accepted by the records."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def path(self, token: str) -> Path:
+        """The file of an attempt's outcome."""
+        return self.folder / f"{token}.json"
+
+    def write(self, finished: Finished) -> None:
+        """Keep the outcome: whole on disk when this returns."""
+        target = self.path(finished.token)
+        aside = target.with_suffix(f".{os.getpid()}.tmp")
+        with aside.open("w") as stream:
+            json.dump(asdict(finished), stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        aside.rename(target)
+        fd = os.open(self.folder, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def read(self, token: str) -> Finished | None:
+        """The outcome of an attempt, None where there is none."""
+        try:
+            return Finished(**json.loads(self.path(token).read_text()))
+        except FileNotFoundError:
+            return None
+
+    def remove(self, token: str) -> None:
+        """The records have it."""
+        self.path(token).unlink(missing_ok=True)
+
+    def leftovers(self) -> Iterator[Finished]:
+        """What earlier processes could not report."""
+        for path in sorted(self.folder.glob("*.json")):
+            found = self.read(path.stem)
+            if found is not None:
+                yield found

@@ -1,0 +1,217 @@
+"""A worker process: answers bells, one stage at a time, each attempt under the process's keeper."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import threading
+import traceback
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from farm.artifacts import Store
+from farm.bells import Bells
+from farm.domain.errors import BadInput, StageFailed
+from farm.domain.queues import kind_of
+from farm.domain.states import after_failure
+from farm.records import Records
+from farm.records.claims import Claim, Probe
+from farm.records.connection import connect, patiently
+from farm.sdk.child import ChildSpec
+from farm.stages.exporter import Exporter
+from farm.stages.workdir import publish_view
+from farm.worker.building import Parked, SharedBuilder
+from farm.worker.card import Card
+from farm.worker.client import Guard, KeeperGone, Revoked
+from farm.worker.outbox import Finished, Outbox
+from farm.worker.perform import Performer
+from farm.worker.settings import WorkerSettings
+
+log = logging.getLogger(__name__)
+
+#: Start to finish, by stage kind; a run is bounded by its own seconds (farm.stages.run).
+LIMIT_S = {"export": 3600.0, "reference": 3600.0, "compile": 7200.0, "run": None, "compare": 1800.0}
+
+
+class WorkerProcess:
+    """The farm's side of one Celery pool process. `start` returns at once; `answer` waits until it is ready."""
+
+    def __init__(self, queues: Sequence[str], bells: Bells, stop_fd: int | None) -> None:
+        self.queues = list(queues)
+        self.bells = bells
+        self.stop_fd = stop_fd
+        self.settings = WorkerSettings.from_environment()
+        self.name = f"{self.settings.node}:{os.getpid()}:{secrets.token_hex(3)}"
+        self.card: Card | None = None
+        self._ready = threading.Event()
+        self._trouble: BaseException | None = None
+
+    def start(self) -> None:
+        """Become ready beside Celery's own start-up, which must not wait for Redis or a slow card."""
+        threading.Thread(target=self._get_ready, name="farm-start", daemon=True).start()
+
+    def _get_ready(self) -> None:
+        try:
+            settings, places = self.settings, self.settings.places
+            places.process_logs.mkdir(parents=True, exist_ok=True)
+            self.outbox = Outbox(places.outbox)
+            self.records: Records = patiently(
+                lambda: Records(connect(settings.redis_url), lease_s=settings.lease_s)
+            )
+            self.guard = Guard(
+                settings.redis_url, places.outbox, places.process_logs / "keepers.log", self.stop_fd
+            )
+            self.store = Store(places.store)
+            self.performer = Performer(
+                self.store, self.guard, Exporter(self._start_exporter), settings.sdk_root
+            )
+            if kind_of(self.queues[0]) == "run":
+                self.card = Card(self.queues[0], settings, self.records, self.performer)
+                self.guard.card_known = self.card.known_busy
+                self.card.bind()
+            self._report_leftovers()
+            self.guard.register(
+                {
+                    "worker": self.name,
+                    "queues": self.queues,
+                    "node": settings.node,
+                    "pid": os.getpid(),
+                    "card": self.queues[0] if self.card else "",
+                }
+            )
+            log.info("worker %s ready for %s", self.name, ", ".join(self.queues), extra={"action": "ready"})
+        except BaseException as error:
+            self._trouble = error
+            log.exception("worker cannot start", extra={"action": "start"})
+        finally:
+            self._ready.set()
+
+    def _start_exporter(self, spec: ChildSpec, fd: int) -> None:
+        """The keeper starts the exporter and ends it with this process or with a revoked export."""
+        self.guard.start_exporter(spec, (fd,))
+
+    def _report_leftovers(self) -> None:
+        for left in self.outbox.leftovers():
+            answer = patiently(partial(self.records.claims.done, left.stage, left.token, left.outcome))
+            log.info("reported %s, left by an earlier worker: %s", left.stage, answer)
+            self.outbox.remove(left.token)
+
+    def answer(self, queue: str) -> None:
+        """Answer one bell of `queue`: claim a stage and do it, or prove the card, or find nothing."""
+        self._ready.wait()
+        if self._trouble is not None:
+            raise SystemExit(f"farm: worker cannot start: {self._trouble}") from self._trouble
+        nonce = secrets.token_hex(8)
+        kind = kind_of(queue)
+        found = patiently(lambda: self.records.claims.claim(self.name, queue, kind, nonce))
+        if found is None:
+            return
+        if isinstance(found, Probe):
+            if self.card is not None:
+                self.card.probe()
+        else:
+            self._ring()
+            try:
+                self._attempt(found)
+            except KeeperGone as gone:
+                log.error("%s: this process ends, its lease lapses", gone, extra={"action": "keeper"})
+                raise SystemExit(1) from gone
+        self._ring()
+
+    def _ring(self) -> None:
+        self.bells.ring(patiently(self.records.fleet.ring))
+
+    def _attempt(self, claim: Claim) -> None:
+        stage_log = self.settings.places.log(claim.stage, claim.attempt)
+        try:
+            with self.guard.attempt(
+                claim,
+                LIMIT_S[claim.kind],
+                before_run=lambda: patiently(lambda: self.records.claims.running(claim.stage, claim.token)),
+            ):
+                try:
+                    self._do(claim, stage_log)
+                except (StageFailed, BadInput) as error:
+                    # A child that was ended from outside fails too: then it is no failure of the stage.
+                    self.guard.check()
+                    failure = error if isinstance(error, StageFailed) else StageFailed("input", str(error))
+                    self._failed(claim, failure, stage_log)
+        except Parked:
+            log.info("%s waits for another's build", claim.stage, extra={"action": "parked"})
+        except Revoked as revoked:
+            log.info(
+                "%s attempt %d: %s", claim.stage, claim.attempt, revoked.why, extra={"action": "revoked"}
+            )
+            if revoked.why == "stopping":
+                patiently(
+                    lambda: self.records.claims.hand_back(
+                        claim.stage, claim.token, claim.failures, "worker stopped"
+                    )
+                )
+            elif revoked.why == "limit":
+                limit = LIMIT_S[claim.kind] or 0
+                self._failed(
+                    claim,
+                    StageFailed("input", f"{claim.kind} took longer than its limit of {limit:.0f} s"),
+                    stage_log,
+                )
+
+    def _do(self, claim: Claim, stage_log: Path) -> None:
+        try:
+            outcome = self._perform(claim, stage_log)
+        except (StageFailed, BadInput, Revoked, Parked, KeeperGone):
+            raise
+        except Exception as error:
+            with stage_log.open("a") as stream:
+                traceback.print_exc(file=stream)
+            raise StageFailed("host", f"{type(error).__name__}: {error}", str(stage_log)) from error
+        outcome["log"] = str(stage_log)
+        self.outbox.write(Finished(claim.stage, claim.token, outcome))
+        answer = patiently(lambda: self.records.claims.done(claim.stage, claim.token, outcome))
+        self.outbox.remove(claim.token)
+        log.info("%s attempt %d: done (%s)", claim.stage, claim.attempt, answer, extra={"action": "done"})
+        if answer == "ok" and claim.job is not None and claim.kind == "run":
+            publish_view(
+                Path(outcome["workdir"]), self.settings.places.models, claim.job.model, claim.job.task
+            )
+
+    def _perform(self, claim: Claim, stage_log: Path) -> dict[str, Any]:
+        performer, ask, inputs = self.performer, claim.ask, claim.inputs
+        builder = SharedBuilder(self.store, self.records.claims, claim)
+        if claim.kind == "export":
+            return performer.export(ask, builder, stage_log)
+        if claim.kind == "reference":
+            return performer.reference(ask, inputs["export"], builder, stage_log)
+        if claim.kind == "compile":
+            return performer.compile(ask, inputs["export"], builder, stage_log)
+        if claim.kind == "compare" and claim.job is not None:
+            return performer.compare(ask, claim.job, inputs["export"], inputs["reference"], inputs["run"])
+        if claim.kind == "run" and self.card is not None:
+            return self.card.run(claim, stage_log)
+        raise StageFailed("host", f"a worker of {', '.join(self.queues)} cannot do {claim.stage}")
+
+    def _failed(self, claim: Claim, error: StageFailed, stage_log: Path) -> None:
+        """Settle a failed attempt; on a card, prove first whether the card or the job is to blame."""
+        cleared: list[str] = []
+        if error.kind == "card" and self.card is not None:
+            cleared = [c for c in claim.cards_failed if self.card.is_good(c)]
+            if self.card.probe(strike=str(error)):
+                cleared.append(self.card.queue)
+        verdict = after_failure(error.kind, claim.failures, claim.cards_failed, cleared)
+        answer = patiently(
+            lambda: self.records.claims.ended(
+                claim.stage,
+                claim.token,
+                verdict,
+                error=str(error),
+                log=error.log or str(stage_log),
+                card=self.card.queue if self.card else "",
+            )
+        )
+        log.warning(
+            "%s attempt %d failed (%s): %s -> %s (%s)", claim.stage, claim.attempt, error.kind, error,
+            verdict.state, answer, extra={"action": "failed"},
+        )  # fmt: skip

@@ -1,0 +1,120 @@
+"""One job in this process, without Redis: the same stages on the same store, one after the other."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from farm.artifacts import Store
+from farm.domain.errors import BadInput, StageFailed
+from farm.domain.job import STAGE_KINDS, Job, StageKind
+from farm.domain.plan import plan
+from farm.domain.result import compose
+from farm.sdk.devices import Device, query
+from farm.sdk.launcher import DirectLauncher
+from farm.stages.exporter import Exporter
+from farm.stages.workdir import publish_view
+from farm.worker.building import StoreBuilder
+from farm.worker.perform import Performer
+from farm.worker.settings import Places
+
+Progress = Callable[[str], None]
+
+
+@contextmanager
+def _performer(home: Path, sdk_root: Path | None) -> Iterator[Performer]:
+    with Exporter() as exporter:
+        yield Performer(Store(Places(home).store), DirectLauncher(), exporter, sdk_root)
+
+
+def run_job(job: Job, *, sdk_root: Path | None, workdir: Path, home: Path, progress: Progress) -> dict[str, Any]:
+    """Export, reference, compile, run and compare `job`; its result record.
+
+    Files of the attempt go to `<workdir>/.farm-runs/<time>/`, and `<workdir>/<model>/<task>` shows them.
+    Raises StageFailed when the job fails, BadInput when its card is not there.
+    """
+    asks: dict[StageKind, Mapping[str, Any]] = {stage.kind: stage.ask for stage in plan([job]).stages}
+    started = datetime.now(timezone.utc)
+    attempt = workdir / ".farm-runs" / started.strftime("%Y%m%d-%H%M%S-%f")
+    outcomes: dict[str, Mapping[str, Any]] = {}
+    failed: list[str] = []
+    with _performer(home, sdk_root) as performer:
+        builder = StoreBuilder(performer.store)
+        card = _card(performer, job)
+        attempt.parent.mkdir(parents=True, exist_ok=True)
+        log = Path(tempfile.mkdtemp(prefix="logs-", dir=attempt.parent))
+
+        def step(kind: StageKind, action: Callable[[], Mapping[str, Any]]) -> None:
+            progress(f"{kind}: {job.model}")
+            try:
+                outcomes[kind] = action()
+            except StageFailed as error:
+                if kind not in ("reference", "compare"):
+                    raise
+                # The measured number stands without them, with a flag.
+                progress(f"{kind} failed: {error}")
+                failed.append(kind)
+
+        logs = {kind: log / f"{kind}.log" for kind in STAGE_KINDS}
+        step("export", lambda: performer.export(asks["export"], builder, logs["export"]))
+        export = outcomes["export"]
+        step("compile", lambda: performer.compile(asks["compile"], export, builder, logs["compile"]))
+
+        def on_card() -> Mapping[str, Any]:
+            prepared = performer.prepare(job, export, outcomes["compile"], attempt)
+            return {**performer.run(prepared, card), "device": str(card.qid)}
+
+        step("run", on_card)
+        step("reference", lambda: performer.reference(asks["reference"], export, builder, logs["reference"]))
+        if "reference" in outcomes:
+            step(
+                "compare",
+                lambda: performer.compare(
+                    asks["compare"], job, export, outcomes["reference"], outcomes["run"]
+                ),
+            )
+    log.rename(attempt / "logs")
+    publish_view(attempt, workdir, job.model, job.task)
+    return compose(
+        job,
+        outcomes,
+        job_id=None,
+        campaign=None,
+        state="done",
+        attempts=1,
+        finished=datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        failed_stages=tuple(failed),
+    )
+
+
+def _card(performer: Performer, job: Job) -> Device:
+    """The card to run on: the one asked for, else the first that is Ready."""
+    wanted = [int(device.rpartition(".")[2]) for device in job.devices or ()]
+    cards = query(performer.sdk, wanted or None)
+    for card in cards:
+        if card.ready and (card.nsp_total or 0) >= job.config.cores_needed:
+            return card
+    seen = ", ".join(f"{card.qid}: {card.status or 'no status'}" for card in cards) or "none"
+    raise BadInput(
+        f"no card with {job.config.cores_needed} NSPs is Ready (seen: {seen}); `farm doctor` tells more"
+    )
+
+
+def export_to(ask: Mapping[str, Any], directory: Path, *, home: Path, progress: Progress) -> Path:
+    """Export what `ask` says and copy the clipped graph to `directory`; the path of its model.onnx."""
+    with _performer(home, None) as performer:
+        progress(f"export: {ask['model']}")
+        directory.mkdir(parents=True, exist_ok=True)
+        log = directory / "export.log"
+        outcome = performer.export(ask, StoreBuilder(performer.store), log)
+        source = performer.store.path(outcome["key"]) / "clipped"
+        for file in sorted(source.iterdir()):
+            target = directory / file.name
+            target.unlink(missing_ok=True)
+            shutil.copyfile(file, target)
+    return directory / "model.onnx"

@@ -1,0 +1,217 @@
+"""The run stage on emulated cards: both SDK profiles, both routes, and cards that are not fit."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from farm.domain.errors import StageFailed
+from farm.domain.job import CardConfiguration
+from farm.sdk.devices import Device, query
+from farm.sdk.launcher import DirectLauncher
+from farm.sdk.lock import CardLock, lock_folder
+from farm.sdk.root import Sdk
+from farm.stages.measure import measure
+from farm.stages.run import PreparedRun, execute_run, prepare_run
+from tests.stages.conftest import CONFIG, MakeRoot, compiled, job
+from tests.stages.small_model import FACTS, HIDDEN
+
+
+def prepared_run(
+    sdk: Sdk, onnx: Path, tmp_path: Path, name: str = "attempt", **changes: object
+) -> PreparedRun:
+    qpc = tmp_path / "store/qpc"
+    if not qpc.exists():
+        compiled(sdk, onnx, tmp_path / "store")
+    return prepare_run(job(**changes), onnx, FACTS, qpc, None, tmp_path / name, sdk)
+
+
+def card(sdk: Sdk, qid: int = 1) -> Device:
+    return query(sdk, [qid])[0]
+
+
+@pytest.mark.parametrize("profile", ["1.12", "1.21"])
+@pytest.mark.parametrize("route", ["runner", "api"])
+def test_a_run_is_measured(
+    make_root: MakeRoot, onnx_file: Path, tmp_path: Path, profile: str, route: str
+) -> None:
+    sdk = make_root(profile)
+    prepared = prepared_run(sdk, onnx_file, tmp_path, route=route)
+    before = card(sdk)
+    raw = execute_run(prepared, before, DirectLauncher(), sdk)
+    record = measure(prepared, raw)
+    assert (record["platform"], record["timing"]) == ("emulated", "measured")
+    assert record["throughput_inf_s"] == pytest.approx(
+        record["inferences"] * CONFIG.batch_size * 1e6 / record["duration_us"], rel=0.2
+    )
+    assert record["duration_us"] == pytest.approx(1e6, rel=0.3)
+    assert 0 < record["latency_ms_p50"] <= record["latency_ms_p95"] <= record["latency_ms_p99"]
+    assert record["latency_samples"] > 0
+    assert {"partial", "foreign_tenant", "latency_by_place", "outputs_disagree"} & set(
+        record["flags"]
+    ) == set()
+    assert record["card_s"] >= record["run_s"] >= 1
+    assert (record["pci_address"], record["device_serial"]) == (before.pci_address, before.serial)
+    assert record["nsp_total"] == 14
+    assert record["temperature_c"] is not None
+    assert record["workdir"] == str(tmp_path / "attempt")
+    assert {path.stat().st_size for path in prepared.outputs.values()} == {
+        2 * 16 * HIDDEN * 4,
+        2 * HIDDEN * 4,
+    }
+    pooled = np.fromfile(prepared.outputs["pooled"], np.float32).reshape(2, HIDDEN)
+    hidden = np.fromfile(prepared.outputs["last/hidden"], np.float32).reshape(2, 16, HIDDEN)
+    np.testing.assert_allclose(hidden.mean(axis=1), pooled, atol=1e-2)
+    assert card(sdk).nsp_free == 14
+
+
+def test_the_trees_files(make_root: MakeRoot, onnx_file: Path, tmp_path: Path) -> None:
+    prepared = prepared_run(make_root(), onnx_file, tmp_path)
+    folder = tmp_path / "attempt/org/small/feature-extraction"
+    motif = "B2-S16-C2-A3-Z2-OLS1-balanced"
+    assert (folder / "model/model.onnx").readlink() == onnx_file
+    assert (folder / f"compiled-bin-fp16-{motif}/programqpc.bin").is_symlink()
+    ids = np.fromfile(folder / "inputFiles/input_ids_2x16.raw", "<i8")
+    assert ids.shape == (32,)
+    [entries] = json.loads((folder / "inputFiles/aic_batch_io_2x16.json").read_text())["IO-files"]
+    assert [entry["map-to"] for entry in entries] == ["input_ids", "attention_mask"]
+    assert [entry["elem-size"] for entry in entries] == [8, 8]
+    listed = (folder / "list_2x16.txt").read_text()
+    assert listed.endswith("\n")
+    assert [Path(path) for path in listed.strip().split(",")] == [file.path for file in prepared.inputs]
+    assert prepared.outputs["last/hidden"] == (
+        folder / f"outputFiles/fp16-{motif}/last_hidden-activation-0-inf-0.bin"
+    )
+
+
+def test_inputs_that_are_not_the_references_are_refused(
+    make_root: MakeRoot, onnx_file: Path, tmp_path: Path
+) -> None:
+    sdk = make_root()
+    first = prepared_run(sdk, onnx_file, tmp_path)
+    qpc = tmp_path / "store/qpc"
+    prepare_run(job(), onnx_file, FACTS, qpc, first.tree.inputs, tmp_path / "same", sdk)
+    with pytest.raises(StageFailed, match="not the input that the reference was made with"):
+        prepare_run(job(seed=1), onnx_file, FACTS, qpc, first.tree.inputs, tmp_path / "other", sdk)
+
+
+def test_the_runners_files_of_another_run_are_never_mixed_in(
+    make_root: MakeRoot, onnx_file: Path, tmp_path: Path
+) -> None:
+    sdk = make_root()
+    prepared_run(sdk, onnx_file, tmp_path)
+    with pytest.raises(FileExistsError):
+        prepared_run(sdk, onnx_file, tmp_path)
+
+
+def test_a_held_card_is_busy_and_names_the_holder(
+    make_root: MakeRoot, onnx_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("farm.stages.run.LOCK_WAIT_S", 0.2)
+    sdk = make_root()
+    prepared = prepared_run(sdk, onnx_file, tmp_path)
+    device = card(sdk)
+    lock = CardLock(lock_folder(sdk.root), device.pci_address or "", 14)
+    assert lock.try_exclusive()
+    with pytest.raises(StageFailed, match="held by another process") as caught:
+        execute_run(prepared, device, DirectLauncher(), sdk)
+    lock.release()
+    assert caught.value.kind == "busy"
+
+
+@pytest.mark.parametrize(
+    ("device", "says"),
+    [
+        ({"pci_address": "0000:ff:00.0"}, "QIDs shifted"),
+        ({"qid": 9}, "Device 9 invalid"),
+        ({"pci_address": None}, "unknown"),
+    ],
+)
+def test_a_card_that_is_not_the_one_noted(
+    make_root: MakeRoot, onnx_file: Path, tmp_path: Path, device: dict[str, object], says: str
+) -> None:
+    sdk = make_root()
+    prepared = prepared_run(sdk, onnx_file, tmp_path)
+    noted = dataclasses.replace(card(sdk), **device)  # type: ignore[arg-type]
+    with pytest.raises(StageFailed, match=says) as caught:
+        execute_run(prepared, noted, DirectLauncher(), sdk)
+    assert caught.value.kind == "card"
+
+
+def test_too_few_free_nsps_are_busy(
+    make_root: MakeRoot, onnx_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("farm.stages.run.BASELINE_WAIT_S", 0.0)
+    sdk = make_root()
+    config = CardConfiguration(2, 16, cores=2, instances=8, set_size=1)
+    prepared = prepared_run(sdk, onnx_file, tmp_path, config=config)
+    with pytest.raises(StageFailed, match="14 of 14 NSPs free, 16 needed") as caught:
+        execute_run(prepared, card(sdk), DirectLauncher(), sdk)
+    assert caught.value.kind == "busy"
+
+
+def scripted(sdk: Sdk, tmp_path: Path, script: str) -> Sdk:
+    """The SDK with a runner that is a little shell program; the real one is "$real"."""
+    tool = tmp_path / "scripted-runner"
+    tool.write_text(f"#!/bin/sh\nreal='{sdk.runner}'\n{script}\n")
+    tool.chmod(0o755)
+    return dataclasses.replace(sdk, runner=tool)
+
+
+@pytest.mark.parametrize(
+    ("script", "kind", "says"),
+    [
+        ("exit 0", "host", "wrote no output"),
+        ('"$real" "$@" | grep -v Inf/Sec', "card", "no Stats line"),
+        ('"$real" "$@"; rm */*/*latency.txt', "host", "wrote no aic-profiling-program"),
+        ('"$real" "$@"; for f in */*/*latency.txt; do : > "$f"; done', "host", "no header"),
+        ('"$real" "$@"; touch -d 2001-01-01 */*/*latency.txt', "host", "older than the run"),
+        ('"$real" "$@"; rm */*/pooled*', "host", "no output 'pooled'"),
+        ('"$real" "$@" | sed "s,Inf/Sec .*,Inf/Sec 1.000,"', "host", "its own figures make"),
+        ("echo 'Device:1 not in ready state'; exit 1", "card", "not in ready state"),
+        ("echo 'activate failed: Memory resource exhausted'; exit 1", "busy", "exhausted"),
+        ("exec sleep 60", "card", "did not end within"),
+    ],
+)
+def test_success_is_never_inferred(
+    make_root: MakeRoot, onnx_file: Path, tmp_path: Path, script: str, kind: str, says: str
+) -> None:
+    plain = make_root()
+    sdk = scripted(plain, tmp_path, script)
+    prepared = prepared_run(plain, onnx_file, tmp_path)
+    limit = 0.3 if "sleep" in script else None
+    with pytest.raises(StageFailed, match=says) as caught:
+        measure(prepared, execute_run(prepared, card(sdk), DirectLauncher(), sdk, limit_s=limit))
+    assert caught.value.kind == kind
+
+
+def test_fewer_latency_files_than_activations_are_flagged(
+    make_root: MakeRoot, onnx_file: Path, tmp_path: Path
+) -> None:
+    plain = make_root()
+    sdk = scripted(plain, tmp_path, '"$real" "$@"; rm */*/*-1-latency.txt')
+    prepared = prepared_run(plain, onnx_file, tmp_path)
+    record = measure(prepared, execute_run(prepared, card(sdk), DirectLauncher(), sdk))
+    assert "partial" in record["flags"]
+
+
+def test_two_jobs_share_a_card(make_root: MakeRoot, onnx_file: Path, tmp_path: Path) -> None:
+    sdk = make_root()
+    prepared = prepared_run(sdk, onnx_file, tmp_path)
+    device = card(sdk)
+    other = CardLock(lock_folder(sdk.root), device.pci_address or "", 14)
+    assert other.try_share(8) is not None
+    raw = execute_run(prepared, device, DirectLauncher(), sdk, share=True)
+    other.release()
+    assert raw.result.ok
+    assert not raw.foreign_tenant
+
+
+def test_the_api_route_needs_the_sdks_python(make_root: MakeRoot, onnx_file: Path, tmp_path: Path) -> None:
+    sdk = dataclasses.replace(make_root(), python=None, python_reason="no qaicrt module")
+    with pytest.raises(StageFailed, match="api route cannot run here: no qaicrt module"):
+        prepared_run(sdk, onnx_file, tmp_path, route="api")
