@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from celery import Task
@@ -23,13 +24,12 @@ POOLS = ("celery.concurrency.prefork", "celery.concurrency.thread")
 class _Life:
     """What this process knows of itself: the queues it was given, and the pipe whose end means "stop"."""
 
-    queues: list[str] = []
+    queues: Sequence[str] = ()
     stop_read: int | None = None
     stop_write: int | None = None
     worker: WorkerProcess | None = None
 
 
-@celeryd_after_setup.connect
 def _set_up(instance: Any, **_: Any) -> None:
     """In the main process, before the pool: check the queues and the pool, make the stop pipe."""
     pool = instance.pool_cls if isinstance(instance.pool_cls, str) else instance.pool_cls.__module__
@@ -56,7 +56,6 @@ def _start() -> None:
     _Life.worker.start()
 
 
-@worker_process_init.connect
 def _pool_process(**_: Any) -> None:
     """In a pool process: the keeper and the card, ready before the first bell."""
     if _Life.stop_write is not None:
@@ -66,14 +65,12 @@ def _pool_process(**_: Any) -> None:
     _start()
 
 
-@worker_ready.connect
 def _ready(sender: Any, **_: Any) -> None:
     """With threads the main process is the pool's process."""
     if sender.pool.__class__.__module__ == "celery.concurrency.thread":
         _start()
 
 
-@worker_shutting_down.connect
 def _stopping(**_: Any) -> None:
     """In the main process: every keeper sees the pipe end and gives its attempt the grace period."""
     if _Life.stop_write is not None:
@@ -89,3 +86,8 @@ def _answer(task: Task) -> None:
 
 for _kind in STAGE_KINDS:
     app.task(_answer, name=task_name(_kind), bind=True, ignore_result=True, acks_late=False)
+
+celeryd_after_setup.connect(_set_up)
+worker_process_init.connect(_pool_process)
+worker_ready.connect(_ready)
+worker_shutting_down.connect(_stopping)

@@ -8,9 +8,9 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from farm.domain.errors import Unreachable
 from farm.local.redis_server import configure
 from farm.records import connect
-from farm.domain.errors import Unreachable
 
 
 class RedisProcess:

@@ -12,6 +12,7 @@ from typing import Any
 import click
 import pytest
 import redis
+from click.testing import CliRunner
 from ruamel.yaml import YAML
 
 from farm.cli.compose import SERVICES, render
@@ -22,6 +23,7 @@ from farm.domain.plan import plan
 from farm.local.redis_server import find_server
 from farm.records import Records, connect
 from farm.sdk.devices import Device
+from tests.cli.parsing import parse
 
 ROOT = Path(__file__).parents[1]
 COMPOSE = ROOT / "docker-compose.yml"
@@ -36,7 +38,7 @@ def compose() -> dict[str, Any]:
 
 def validate(path: Path) -> subprocess.CompletedProcess[str]:
     program = Path(sys.executable).with_name("check-jsonschema")
-    words = [program, "--builtin-schema", "vendor.compose-spec", path]
+    words = [str(program), "--builtin-schema", "vendor.compose-spec", str(path)]
     return subprocess.run(words, capture_output=True, text=True, timeout=60)
 
 
@@ -65,19 +67,6 @@ def test_every_command_in_it_is_one_the_command_line_takes(compose: dict[str, An
     assert {"coordinator", "cpu", *(f"device-{n}" for n in range(SERVICES))} == set(commands)
     for words in commands.values():
         parse(words)
-
-
-def parse(words: list[str]) -> None:
-    """Parse the words as `farm` would, without calling anything. Raises click.UsageError."""
-    command: click.Command = cli
-    context = click.Context(cli)
-    rest = words
-    while isinstance(command, click.Group):
-        _, found, rest = command.resolve_command(context, rest)
-        assert found is not None
-        command = found
-        context = click.Context(found, parent=context)
-    command.parse_args(context, list(rest))
 
 
 @pytest.mark.parametrize("words", [["worker", "gpu"], ["worker", "device"], ["coordinate"]])
@@ -183,6 +172,18 @@ def test_workers_may_do_what_the_farm_does_and_readers_may_look(servers: dict[st
     reader.wait_change(0.01)
     with pytest.raises(redis.exceptions.ResponseError, match=r"(?i)permission"):
         submit_one(reader)
+
+
+def test_the_command_line_says_in_one_line_what_a_reader_may_not(servers: dict[str, Path]) -> None:
+    records = Records(connect(url(servers["records-acl"])))
+    campaign = submit_one(records)
+    reader = url(servers["records-acl"], "readers", "read-secret")
+    runner = CliRunner()
+    assert runner.invoke(cli, ["--redis", reader, "status", campaign]).exit_code == 0
+    refused = runner.invoke(cli, ["--redis", reader, "cancel", campaign])
+    assert refused.exit_code == 3
+    assert refused.stderr.startswith("farm: Redis: ")
+    assert "read-secret" not in refused.stderr
 
 
 def test_nobody_administers_and_nobody_is_let_in_without_a_name(servers: dict[str, Path]) -> None:

@@ -78,6 +78,7 @@ def _sdk() -> Iterator[Check]:
         yield Check("SDK Python", "note", f"{sdk.python_reason}: --api-run does not work, qaic-runner does")
     else:
         yield Check("SDK Python", "ok", str(sdk.python))
+    yield _lock_folder(sdk)
     if not emulated:
         yield _group()
     try:
@@ -89,6 +90,15 @@ def _sdk() -> Iterator[Check]:
         yield Check("cards", "note", "qaic-util lists none: this host can export and compile only")
     for device in devices:
         yield _card(sdk, device)
+
+
+def _lock_folder(sdk: Sdk) -> Check:
+    from farm.sdk.lock import lock_folder
+
+    folder = lock_folder(sdk.root)
+    if os.access(folder if folder.exists() else folder.parent, os.W_OK | os.X_OK):
+        return Check("card locks", "ok", str(folder))
+    return Check("card locks", "bad", f"{folder} is not writable: install -d -m 1777 {folder} as root")
 
 
 def _group() -> Check:

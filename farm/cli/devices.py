@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
+
 import click
 
 from farm.cli.context import Farm, json_option, note, pass_farm, print_json, redis_option, show
@@ -42,7 +44,7 @@ def command(ctx: click.Context, compose: bool, as_json: bool) -> None:
     if as_json:
         print_json(cards)
     elif cards:
-        show(devices_grid(cards).rich())
+        show(devices_grid(cards, datetime.now(timezone.utc)).rich())
     else:
         note("no card is known yet; each card's worker brings its own (farm up, or farm worker device)")
 

@@ -46,9 +46,10 @@ def init(directory: Path, cards: int, timing: str, sdk: str, scenario: Path | No
     farm emulator init ./sdk --cards 2
     FARM_SDK_ROOT=$PWD/sdk farm run -m bert-base-cased
     """
-    from farm.emulator import write_root
+    from farm.emulator import BadRoot, write_root
 
-    if directory.exists() and any(directory.iterdir()):
-        raise BadInput(f"{directory} is not empty: name a new folder")
-    write_root(directory.absolute(), cards=cards, timing=timing, sdk=sdk, scenario=scenario)
+    try:
+        write_root(directory.absolute(), cards=cards, timing=timing, sdk=sdk, scenario=scenario)
+    except BadRoot as error:
+        raise BadInput(str(error)) from error
     click.echo(directory.absolute())

@@ -20,9 +20,7 @@ LOOK_EVERY_S = 0.5
 
 @click.command("logs")
 @click.argument("job")
-@click.option(
-    "--stage", type=click.Choice(STAGE_KINDS), help="Default: the stage that failed, else the last."
-)
+@click.option("--stage", type=click.Choice(STAGE_KINDS), help="Default: the stage that failed, else the run.")
 @click.option("--follow", is_flag=True, help="Go on until the stage has ended.")
 @redis_option
 @pass_farm
@@ -34,11 +32,11 @@ def command(farm: Farm, job: str, stage: str | None, follow: bool) -> None:
     farm logs 20250301-0912-a1b2.3 --stage compile
     """
     records = farm.records()
-    kind = stage or _most_telling(records.job(job))
+    kind = stage or _most_telling(records.job(job), farm.home)
     offset = 0
     while True:
         record = records.job(job)
-        path = _log_of(record, kind)
+        path = _log_of(record, kind, farm.home)
         if path is not None:
             offset = _print_from(path, offset)
         ended = record["stages"][kind]["state"] not in OPEN
@@ -49,25 +47,32 @@ def command(farm: Farm, job: str, stage: str | None, follow: bool) -> None:
         records.wait_change(LOOK_EVERY_S)
 
 
-def _most_telling(record: Mapping[str, Any]) -> str:
-    """The stage that failed, else the furthest one with a log, else the export."""
+def _most_telling(record: Mapping[str, Any], home: Path) -> str:
+    """The stage that failed, else the run, else the last one before it with a log."""
     stages = record["stages"]
     for kind in STAGE_KINDS:
         if stages[kind]["state"] == "failed":
             return kind
-    for kind in reversed(STAGE_KINDS):
-        if _log_of(record, kind):
+    for kind in ("run", "compile", "export"):
+        if _log_of(record, kind, home):
             return kind
-    return "export"
+    return "run"
 
 
-def _log_of(record: Mapping[str, Any], kind: str) -> Path | None:
-    """The newest log of the stage, as the records know it."""
+def _log_of(record: Mapping[str, Any], kind: str, home: Path) -> Path | None:
+    """The newest log of the stage: of the attempt under way where it is on this machine, else as recorded."""
+    from farm.worker.settings import Places
+
+    stage = record["stages"][kind]
+    places = Places(home)
+    if stage["attempts"] and places.process_logs.is_dir():
+        mine = places.log(stage["id"], stage["attempts"])
+        if mine.exists():
+            return mine
     for attempt in reversed(record["history"]):
         if attempt["stage"] == kind and attempt.get("log"):
             return Path(attempt["log"])
-    log = record["stages"][kind].get("log")
-    return Path(log) if log else None
+    return Path(stage["log"]) if stage.get("log") else None
 
 
 def _print_from(path: Path, offset: int) -> int:

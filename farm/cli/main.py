@@ -15,7 +15,7 @@ import click
 
 from farm import __version__
 from farm.cli.context import Farm, redis_option
-from farm.domain.errors import BadInput, FarmError
+from farm.domain.errors import BadInput, FarmError, StageFailed, Unreachable
 
 #: Every command with its one-line help, by section; `farm --help` loads none of their modules.
 SECTIONS: dict[str, dict[str, str]] = {
@@ -89,7 +89,7 @@ class FarmGroup(click.Group):
             _complain(_usage(error))
             code = BadInput.exit_code
         except FarmError as error:
-            _complain(str(error))
+            _complain(_with_log(error))
             code = error.exit_code
         except (click.Abort, KeyboardInterrupt):
             _complain("interrupted")
@@ -98,11 +98,28 @@ class FarmGroup(click.Group):
             # The reader of our output has seen enough; keep the interpreter from flushing into it.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = 0
+        except Exception as error:
+            if not _is_redis(error):
+                raise
+            _complain(f"Redis: {error}")
+            code = Unreachable.exit_code
         sys.exit(code if isinstance(code, int) else 0)
 
 
 def _complain(message: str) -> None:
     click.echo(f"farm: {' '.join(message.split())}", err=True)
+
+
+def _is_redis(error: Exception) -> bool:
+    """Whether Redis went away or refused, told without importing its client."""
+    redis = sys.modules.get("redis")
+    return redis is not None and isinstance(error, redis.RedisError)
+
+
+def _with_log(error: FarmError) -> str:
+    if isinstance(error, StageFailed) and error.log:
+        return f"{error} (log: {error.log})"
+    return str(error)
 
 
 def _usage(error: click.ClickException) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import cast
 
 from farm.domain.errors import BadInput
 from farm.domain.job import STAGE_KINDS, StageKind
@@ -30,7 +29,7 @@ def kind_of(queue: str) -> StageKind:
     if _DEVICE.fullmatch(queue):
         return "run"
     if queue in CPU_QUEUES:
-        return cast(StageKind, queue)
+        return queue
     raise BadInput(f"queue {queue!r} is not one of the farm's: {', '.join(CPU_QUEUES)} or device.<QID>")
 
 

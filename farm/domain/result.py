@@ -13,7 +13,8 @@ FIELDS: tuple[str, ...] = (
     "campaign", "job", "model", "revision", "task", "head", "objective", "precision",
     "batch_size", "seq_length", "cores", "instances", "set_size", "ols", "mos", "extra", "sources",
     "opset", "seed", "seconds", "repeat", "route", "platform", "timing", "weights",
-    "node", "device", "device_serial", "pci_address", "sku", "nsp_total", "firmware", "sdk_version", "lut_digest",
+    "node", "device", "device_serial", "pci_address", "sku", "nsp_total", "firmware", "sdk_version",
+    "lut_digest",
     "state", "attempts", "error_kind", "error",
     "throughput_inf_s", "latency_ms_mean", "latency_ms_p50", "latency_ms_p90", "latency_ms_p95",
     "latency_ms_p99", "latency_ms_p95_raw", "latency_samples", "inferences", "duration_us",
@@ -26,8 +27,9 @@ FIELDS: tuple[str, ...] = (
 #: What the run stage's outcome contributes under the record's own names.
 _FROM_RUN = (
     "platform", "timing", "node", "device", "device_serial", "pci_address", "sku", "nsp_total", "firmware",
-    "sdk_version", "throughput_inf_s", "latency_ms_mean", "latency_ms_p50", "latency_ms_p90", "latency_ms_p95",
-    "latency_ms_p99", "latency_ms_p95_raw", "latency_samples", "inferences", "duration_us", "prepare_s",
+    "sdk_version", "throughput_inf_s", "latency_ms_mean", "latency_ms_p50", "latency_ms_p90",
+    "latency_ms_p95", "latency_ms_p99", "latency_ms_p95_raw", "latency_samples", "inferences",
+    "duration_us", "prepare_s",
     "card_s", "run_s", "temperature_c", "power_w", "cards_busy", "host_busy", "workdir", "started",
     "farm_version",
 )  # fmt: skip
@@ -37,7 +39,7 @@ def iso(milliseconds: int | float | str | None) -> str | None:
     """Milliseconds since the epoch as ISO 8601 UTC, None for nothing."""
     if milliseconds in (None, ""):
         return None
-    moment = datetime.fromtimestamp(float(milliseconds) / 1000, timezone.utc)  # type: ignore[arg-type]
+    moment = datetime.fromtimestamp(float(milliseconds) / 1000, timezone.utc)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

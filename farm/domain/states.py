@@ -79,12 +79,15 @@ def after_failure(
     failures: Mapping[str, int],
     cards_failed: Sequence[str],
     cleared: Iterable[str] = (),
+    elsewhere: bool = True,
 ) -> Verdict:
     """What follows an attempt that failed with `kind`.
 
     failures and cards_failed are the stage's earlier failures, by kind, and the cards they happened on,
     this one excluded (a stage never returns to a card it failed on). cleared: cards, this one included,
-    that failed the stage and have passed their probe since.
+    that failed the stage and have passed their probe since. elsewhere: whether the farm has a card the
+    stage has not failed on; where it has none, a cleared card leaves the job to blame, and a bad one is
+    waited for.
     """
     nth = failures.get(kind, 0) + 1
     now = {**failures, kind: nth}
@@ -92,8 +95,11 @@ def after_failure(
         delay = min(_BUSY_MOST_S, _BUSY_FIRST_S * 2 ** min(nth - 1, 10))
         return Verdict("ready", False, delay, False, False, kind, now)
     if kind == "card":
-        if len(set(cleared)) >= CLEARED_CARDS:
+        passed = len(set(cleared))
+        if passed >= CLEARED_CARDS or (passed and not elsewhere):
             return Verdict("failed", True, 0.0, True, False, "input", now)
+        if not elsewhere:
+            return Verdict("failed" if nth >= MOST_CARDS else "ready", True, 0.0, False, True, kind, now)
         exhausted = len(set(cards_failed)) + 1 >= MOST_CARDS
         return Verdict("failed" if exhausted else "ready", True, 0.0, True, True, kind, now)
     if kind == "host" and nth < MOST_HOST_FAILURES:

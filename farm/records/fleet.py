@@ -57,13 +57,19 @@ class Fleet:
         """Failed golden runs in a row."""
         return int(self._redis.hget(keys.card(queue), "strikes") or 0)
 
+    def card_queues(self) -> set[str]:
+        """The queues of all known cards."""
+        return set(self._redis.smembers(keys.CARDS))
+
     def health(self, queue: str) -> str | None:
         """The card's health, None for an unknown card."""
-        return self._redis.hget(keys.card(queue), "health")
+        found: str | None = self._redis.hget(keys.card(queue), "health")
+        return found
 
     def runs_on(self, queue: str) -> str | None:
         """The stage that runs on the card now, None when the records know of none."""
-        return self._redis.hget(keys.card(queue), "stage")
+        found: str | None = self._redis.hget(keys.card(queue), "stage")
+        return found
 
     def cards_busy(self) -> int:
         """How many cards run something now."""
@@ -113,7 +119,7 @@ class Fleet:
         ]
 
     def cards(self) -> list[dict[str, Any]]:
-        """One record a card: the devices JSON of design section 8, with what runs on it."""
+        """One record a card: what `farm devices` shows, and what runs on it."""
         queues = sorted(self._redis.smembers(keys.CARDS), key=_by_number)
         pipe = self._redis.pipeline(transaction=False)
         for queue in queues:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-
 from farm.domain.errors import BadInput
 from farm.domain.job import STAGE_KINDS, Job
 from farm.domain.result import compose, iso
@@ -40,7 +39,7 @@ class Queries:
             return latest
         if self._redis.zscore(keys.CAMPAIGNS, name) is not None:
             return name
-        hits = [c for c in self._redis.zrange(keys.CAMPAIGNS, 0, -1) if c.startswith(name)]
+        hits: list[str] = [c for c in self._redis.zrange(keys.CAMPAIGNS, 0, -1) if c.startswith(name)]
         if len(hits) != 1:
             what = f"matches {len(hits)} campaigns" if hits else "is not a campaign"
             raise BadInput(f"{name!r} {what}; `farm campaigns` lists them")
@@ -99,7 +98,7 @@ class Queries:
         }
 
     def jobs(self, name: str | None = None) -> list[dict[str, Any]]:
-        """The jobs of a campaign in order: job, model, task, objective, state, attempts, error_kind, error."""
+        """The jobs of a campaign in order, a short record each."""
         found = []
         for job_id, record, stages in self._walk(self.find(name)):
             spec = json.loads(record["spec"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
-
 from farm.domain.errors import BadInput
 from farm.domain.plan import Plan
 from farm.records import keys, submissions
@@ -50,7 +49,7 @@ class Records:
         return self.queries.campaigns()
 
     def status(self, campaign: str | None = None) -> dict[str, Any]:
-        """The status document (design section 8). Raises BadInput for an unknown campaign."""
+        """The status document. Raises BadInput for an unknown campaign."""
         status = self.queries.status(campaign)
         cards = self.fleet.cards()
         left = status.pop("expected_left_s")
@@ -62,7 +61,7 @@ class Records:
         return status
 
     def results(self, campaign: str | None = None) -> list[dict[str, Any]]:
-        """The result records (design section 8) of a campaign."""
+        """The result records of a campaign."""
         return self.queries.results(campaign)
 
     def jobs(self, campaign: str | None = None) -> list[dict[str, Any]]:
@@ -74,7 +73,7 @@ class Records:
         return self.queries.job(job_id)
 
     def cards(self) -> list[dict[str, Any]]:
-        """The devices document (design section 8)."""
+        """The devices document."""
         return self.fleet.cards()
 
     def drain(self, device: str) -> None:

@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from datetime import datetime, timezone
 from itertools import islice
 
+from farm.domain.job import Job
 from farm.domain.plan import Plan, Stage
 from farm.records import keys
 from farm.records.scripts import Scripts
@@ -28,6 +29,11 @@ def score(stage: Stage) -> float:
     return stage.expected_s if stage.kind == "run" else -float(stage.model_rank)
 
 
+def queues_of(job: Job) -> list[str]:
+    """The queues of the cards a job may run on, [] for any card."""
+    return [d if d.startswith("device.") else f"device.{d}" for d in job.devices or ()]
+
+
 def submit(scripts: Scripts, plan: Plan, *, label: str | None, priority: int, command: list[str]) -> str:
     """Record the plan as a new campaign and open it. Returns the campaign's id."""
     redis = scripts.client
@@ -37,7 +43,8 @@ def submit(scripts: Scripts, plan: Plan, *, label: str | None, priority: int, co
         for need in stage.needs:
             feeds[need].append(stage.name)
     owner = {planned.stages[kind]: n for n, planned in enumerate(plan.jobs) for kind in ("run", "compare")}
-    devices = plan.jobs[0].job.devices if plan.jobs else None
+    wanted = [queues_of(planned.job) for planned in plan.jobs]
+    somewhere = sorted({queue for queues in wanted for queue in queues}) if all(wanted) else []
     now = int(time.time() * 1000)
     redis.hset(
         keys.campaign(campaign),
@@ -46,7 +53,7 @@ def submit(scripts: Scripts, plan: Plan, *, label: str | None, priority: int, co
             "priority": priority,
             "created": now,
             "state": "staging",
-            "devices": json.dumps(list(devices)) if devices else "",
+            "devices": json.dumps(somewhere) if somewhere else "",
             "command": json.dumps(command),
             "expected": sum(s.expected_s for s in plan.stages if s.kind == "run"),
             "expected_done": 0,
@@ -79,6 +86,7 @@ def submit(scripts: Scripts, plan: Plan, *, label: str | None, priority: int, co
                 mapping["job"] = f"{campaign}.{owner[stage.name] + 1}"
             if config is not None:
                 mapping["cores"] = config["cores"] * config["instances"]
+                mapping["devices"] = json.dumps(wanted[owner[stage.name]])
             pipe.hset(keys.stage(stage_id(stage.name)), mapping=mapping)
             if state == "ready":
                 pipe.hset(keys.stage(stage_id(stage.name)), "ready", now)

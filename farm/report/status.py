@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -92,8 +93,8 @@ def _card_row(card: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def devices_grid(cards: Sequence[Mapping[str, Any]]) -> Grid:
-    """Every card of the farm: health, SKU, free NSPs, workers, queue, temperature, power, age."""
+def devices_grid(cards: Sequence[Mapping[str, Any]], now: datetime) -> Grid:
+    """Every card of the farm: health, SKU, free NSPs, workers, queue, temperature, power, and their age."""
     return Grid(
         [
             *(Column("card"), Column("node"), Column("state"), Column("health"), Column("SKU")),
@@ -106,7 +107,9 @@ def devices_grid(cards: Sequence[Mapping[str, Any]]) -> Grid:
                 *(_text(card[name]) for name in ("device", "node", "state", "health", "sku")),
                 f"{_text(card['nsp_free'])}/{_text(card['nsp_total'])}",
                 *(number(card[name]) for name in ("workers", "queued", "temperature_c", "power_w")),
-                *(_text(card[name]) for name in ("serial", "pci_address", "seen", "reason")),
+                *(_text(card[name]) for name in ("serial", "pci_address")),
+                _age(card["seen"], now),
+                _text(card["reason"]),
             ]
             for card in cards
         ],
@@ -142,6 +145,14 @@ def campaigns_grid(campaigns: Sequence[Mapping[str, Any]]) -> Grid:
             for campaign in campaigns
         ],
     )
+
+
+def _age(seen: str | None, now: datetime) -> str:
+    """How old the values are that were seen at an ISO 8601 time: nobody queries a card while it measures."""
+    if seen is None:
+        return BLANK
+    age = now - datetime.fromisoformat(seen.replace("Z", "+00:00"))
+    return f"{seconds(max(0.0, age.total_seconds()))} ago"
 
 
 def _text(value: Any) -> str:

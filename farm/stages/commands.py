@@ -52,7 +52,7 @@ def commands_text(
 
 
 def _export_argv(job: Job, io: Mapping[str, Any], python: Path, folder: Path) -> list[str]:
-    revision = job.revision or io.get("revision")
+    revision = io.get("revision") or job.revision
     name = f"{job.model}@{revision}" if job.weights == "hub" and revision else job.model
     argv = [str(python), "-m", "farm", "export", "-m", name, "-t", job.task]
     argv += ["--opset", str(io.get("opset", job.opset)), "--seed", str(job.seed)]

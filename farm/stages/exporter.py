@@ -186,7 +186,8 @@ class Exporter:
         return result
 
     def _lost(self, log: Path) -> StageFailed:
-        result = self._end("stopped")
+        # Its end of the channel closes a moment before it is gone: let it go in its own way.
+        result = (self._process and self._process.wait(5.0)) or self._end("stopped")
         self._process = None
         if result is not None and result.ended == "memory":
             limit = (self._memory_bytes or 0) / 1024**3
@@ -218,4 +219,6 @@ def _environment(own_code: bool) -> dict[str, str]:
     env["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     env["DISABLE_SAFETENSORS_CONVERSION"] = "1"
     env["TOKENIZERS_PARALLELISM"] = "false"
+    # Every weight on pages of its own, so that one freed goes back to the system at once.
+    env["MALLOC_MMAP_THRESHOLD_"] = str(1024 * 1024)
     return env

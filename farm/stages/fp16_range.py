@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import BinaryIO
 
 import numpy as np
 
@@ -27,8 +27,9 @@ _CHUNK = 4 * 1024 * 1024
 def clip_to_fp16(model: Path, out: Path, graph: Graph | None = None) -> int:
     """Writes `out`, the model at `model` with every float constant within ±65504; returns how many changed.
 
-    Infinite values are clipped too. Files that need no change are hard-linked (copied across file
-    systems); external data files keep their place beside the model. `out` lies in a folder of its own.
+    Infinite values are clipped too. A model file that needs no change is hard-linked (copied across file
+    systems); external data files are copied, and keep their place beside the model. `out` lies in a
+    folder of its own.
     Raises StageFailed("input") for a NaN, an unknown float format or a missing or short data file.
     """
     graph = graph or read_graph(model)
@@ -46,16 +47,16 @@ def clip_to_fp16(model: Path, out: Path, graph: Graph | None = None) -> int:
                 "input", f"{model.name}: its data file {file} is missing; export the model again"
             )
         target.parent.mkdir(parents=True, exist_ok=True)
-        if file in changes:
-            shutil.copyfile(source, target)
-            _clip(target, changes[file])
+        if file is None and file not in changes:
+            _link_or_copy(source, target)
         else:
-            link_or_copy(source, target)
+            # Never a link for a data file: the onnx package refuses one with several hard links.
+            shutil.copyfile(source, target)
+            _clip(target, changes.get(file, []))
     return changed
 
 
-def link_or_copy(source: Path, target: Path) -> None:
-    """Makes `target` the same file as `source`, or a copy of it where no hard link is possible."""
+def _link_or_copy(source: Path, target: Path) -> None:
     try:
         os.link(source.resolve(), target)
     except OSError:
@@ -74,49 +75,44 @@ def _by_file(graph: Graph) -> dict[str | None, list[FloatRegion]]:
 
 
 def _out_of_range(path: Path, regions: list[FloatRegion]) -> Iterator[tuple[FloatRegion, int]]:
-    data = _mapped(path, "r")
-    for region in regions:
-        count = 0
-        for values in _chunks(data, region, path):
-            low, high = values.min(), values.max()
-            if np.isnan(low) or np.isnan(high):
-                raise StageFailed(
-                    "input", f"tensor {region.tensor} holds NaN; the checkpoint is damaged or badly trained"
-                )
-            if low < -FP16_MAX or high > FP16_MAX:
-                count += int(np.count_nonzero(np.abs(values) > FP16_MAX))
-        if count:
-            yield region, count
+    if not path.is_file():
+        raise StageFailed("input", f"the model's data file {path.name} is missing; export it again")
+    with path.open("rb") as file:
+        for region in regions:
+            count = 0
+            for _, values in _chunks(file, region, path):
+                low, high = values.min(), values.max()
+                if np.isnan(low) or np.isnan(high):
+                    raise StageFailed(
+                        "input",
+                        f"tensor {region.tensor} holds NaN; the checkpoint is damaged or badly trained",
+                    )
+                if low < -FP16_MAX or high > FP16_MAX:
+                    count += int(np.count_nonzero(np.abs(values) > FP16_MAX))
+            if count:
+                yield region, count
 
 
 def _clip(path: Path, regions: list[FloatRegion]) -> None:
-    data = _mapped(path, "r+")
-    for region in regions:
-        for values in _chunks(data, region, path):
-            np.clip(values, -FP16_MAX, FP16_MAX, out=values)
-    data.flush()
+    with path.open("r+b") as file:
+        for region in regions:
+            for at, values in _chunks(file, region, path):
+                file.seek(at)
+                file.write(np.clip(values, -FP16_MAX, FP16_MAX).astype(values.dtype).tobytes())
 
 
-def _mapped(path: Path, mode: Literal["r", "r+"]) -> np.memmap[Any, np.dtype[np.uint8]]:
-    try:
-        return np.memmap(path, np.uint8, mode)
-    except FileNotFoundError:
-        raise StageFailed("input", f"the model's data file {path.name} is missing; export it again") from None
-    except ValueError as error:  # numpy does not map an empty file
-        raise StageFailed("input", f"the model's data file {path.name} is empty; export it again") from error
-
-
-def _chunks(
-    data: np.memmap[Any, np.dtype[np.uint8]], region: FloatRegion, path: Path
-) -> Iterator[np.ndarray]:
+def _chunks(file: BinaryIO, region: FloatRegion, path: Path) -> Iterator[tuple[int, np.ndarray]]:
+    """The region's values a piece at a time, each with its byte offset. Read, not mapped: a mapped file
+    would count as this process's memory."""
     if region.dtype == "bfloat16":
         raise StageFailed("input", f"tensor {region.tensor} is bfloat16; export the model in fp32")
     dtype = np.dtype(region.dtype).newbyteorder("<")
     end = region.offset + region.count * dtype.itemsize
-    if end > data.size:
+    if end > path.stat().st_size:
         raise StageFailed(
             "input", f"tensor {region.tensor} lies beyond the end of {path.name}; export it again"
         )
     step = _CHUNK * dtype.itemsize
     for start in range(region.offset, end, step):
-        yield data[start : min(start + step, end)].view(dtype)
+        file.seek(start)
+        yield start, np.frombuffer(file.read(min(step, end - start)), dtype)

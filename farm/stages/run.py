@@ -155,7 +155,7 @@ def execute_run(
             raise runner_failure(result)
         after, settled_after = _await_card(sdk, device, needed if share else nsp_total, AFTER_WAIT_S)
         card_s = time.monotonic() - held_at
-    foreign = not share and not (settled and settled_after)
+    foreign = not share and not (settled and settled_after and _networks(after) <= _networks(before))
     return RawRun(result, before, after, foreign, card_s, host_busy, started, _now(), sdk)
 
 
@@ -181,6 +181,10 @@ def _await_card(sdk: Sdk, device: Card, wanted: int, wait_s: float) -> tuple[Dev
                 return card, False
             raise StageFailed("card", f"device.{device.qid} was still initializing after {wait_s:.0f} s")
         time.sleep(_POLL_S)
+
+
+def _networks(card: Device) -> int:
+    return card.networks_active or 0
 
 
 def _child(prepared: PreparedRun, qid: int, sdk: Sdk, limit_s: float | None) -> ChildSpec:

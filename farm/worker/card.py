@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ class Card:
         self.device: Device | None = None
 
     def bind(self) -> None:
-        """Note which card the QID means now, and tell the records. A card that cannot be read is quarantined."""
+        """Note which card the QID means now and tell the records; one that cannot be read is quarantined."""
         try:
             self.device = query(self._performer.sdk, [self.qid])[0]
         except (StageFailed, BadInput, IndexError) as error:
@@ -75,6 +76,10 @@ class Card:
     def known_busy(self) -> bool:
         """Whether the records know who holds the card."""
         return patiently(lambda: self._records.fleet.runs_on(self.queue)) is not None
+
+    def others(self) -> set[str]:
+        """The farm's other cards."""
+        return patiently(self._records.fleet.card_queues) - {self.queue}
 
     def is_good(self, queue: str) -> bool:
         """Whether another card is in good health."""
@@ -120,7 +125,7 @@ class Card:
         except StageFailed as error:
             if error.kind == "busy" and not self.known_busy():
                 # Out of placement until a golden run shows that its strange tenant is gone.
-                patiently(lambda: self._records.fleet.set_health(self.queue, "suspect", str(error)))
+                patiently(partial(self._records.fleet.set_health, self.queue, "suspect", str(error)))
             raise
         except Revoked:
             log.info("%s: run of %s given up", self.queue, claim.stage, extra={"action": "revoked"})
@@ -134,7 +139,7 @@ class Card:
         return outcome
 
     def _tell_after(self, outcome: dict[str, Any]) -> None:
-        """The card's figures as the run saw them last, for `farm devices`: nobody asks a card that measures."""
+        """The figures the run saw last, for `farm devices`: nobody asks a card that measures."""
         if self.device is not None:
             facts = {name: outcome.get(name) for name in ("temperature_c", "power_w")}
             patiently(lambda: self._records.fleet.refresh_card(self.queue, facts))

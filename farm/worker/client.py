@@ -131,7 +131,7 @@ class Guard:
 
     @contextmanager
     def hold(self, card: CardLockRequest, wait_s: float) -> Iterator[HeldCores]:
-        """See farm.sdk.launcher.Launcher.hold. Waits on while the records know who has the card, however long."""
+        """See farm.sdk.launcher.Launcher.hold. While the records know who has the card, it waits on."""
         request = wire.request_to_json(card)
         while True:
             known = self.card_known()

@@ -37,7 +37,7 @@ LIMIT_S = {"export": 3600.0, "reference": 3600.0, "compile": 7200.0, "run": None
 
 
 class WorkerProcess:
-    """The farm's side of one Celery pool process. `start` returns at once; `answer` waits until it is ready."""
+    """The farm's side of one Celery pool process. `start` returns at once, `answer` waits until ready."""
 
     def __init__(self, queues: Sequence[str], bells: Bells, stop_fd: int | None) -> None:
         self.queues = list(queues)
@@ -196,11 +196,13 @@ class WorkerProcess:
     def _failed(self, claim: Claim, error: StageFailed, stage_log: Path) -> None:
         """Settle a failed attempt; on a card, prove first whether the card or the job is to blame."""
         cleared: list[str] = []
+        elsewhere = True
         if error.kind == "card" and self.card is not None:
             cleared = [c for c in claim.cards_failed if self.card.is_good(c)]
             if self.card.probe(strike=str(error)):
                 cleared.append(self.card.queue)
-        verdict = after_failure(error.kind, claim.failures, claim.cards_failed, cleared)
+            elsewhere = bool(self.card.others() - set(claim.cards_failed))
+        verdict = after_failure(error.kind, claim.failures, claim.cards_failed, cleared, elsewhere)
         answer = patiently(
             lambda: self.records.claims.ended(
                 claim.stage,

@@ -32,7 +32,9 @@ def _performer(home: Path, sdk_root: Path | None) -> Iterator[Performer]:
         yield Performer(Store(Places(home).store), DirectLauncher(), exporter, sdk_root)
 
 
-def run_job(job: Job, *, sdk_root: Path | None, workdir: Path, home: Path, progress: Progress) -> dict[str, Any]:
+def run_job(
+    job: Job, *, sdk_root: Path | None, workdir: Path, home: Path, progress: Progress
+) -> dict[str, Any]:
     """Export, reference, compile, run and compare `job`; its result record.
 
     Files of the attempt go to `<workdir>/.farm-runs/<time>/`, and `<workdir>/<model>/<task>` shows them.

@@ -26,7 +26,7 @@ def finished(records: Records) -> str:
     campaign = scene.submit(records, scene.job())
     worker, card = scene.cpu(records), scene.card(records)
     for kind in ("export", "reference", "compile"):
-        scene.do(records, worker, kind)  # type: ignore[arg-type]
+        scene.do(records, worker, kind)
     run = scene.must_claim(records, card, "run", "device.0")
     assert records.claims.running(run.stage, run.token)
     outcome = {"platform": "emulated", "timing": "modelled", "throughput_inf_s": 1234.5, "device": "device.0"}

@@ -45,7 +45,7 @@ def record_of(text: str, qid: int) -> dict[str, str]:
 
 
 def encoder(rows: int = 400, width: int = 32, opset: int = 13) -> ModelProto:
-    """A small encoder-like model: embedding, two layers, an int64 `input_ids` [batch_size, sequence_length]."""
+    """A small encoder-like model with an int64 input `input_ids` [batch_size, sequence_length]."""
     rng = np.random.default_rng(7)
 
     def weight(name: str, *shape: int) -> TensorProto:

@@ -65,10 +65,9 @@ def test_foreign_bytes_are_refused_or_read_within_bounds(tmp_path: Path, data: b
     path.write_bytes(data)
     try:
         segments = qpc.read(path)
-    except qpc.BadQpc as error:
-        assert str(path) in str(error)
-    else:
-        assert all(len(content) <= len(data) for content in segments.values())
+    except qpc.BadQpc:
+        return
+    assert all(len(content) <= len(data) for content in segments.values())
 
 
 @pytest.mark.parametrize("name", ["", "a\0b"])

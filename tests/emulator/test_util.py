@@ -43,7 +43,7 @@ def test_profiles_differ_as_documented(roots: dict[str, Path]) -> None:
     assert (old["Dram Total"], new["Dram Total"]) == ("16699392 KB", "16308 MB")
     assert (old["NSP Frequency(Mhz)"], new["NSP Frequency(Mhz)"]) == ("825", "825.00")
     assert "Dev Link" not in old
-    assert new["Dev Link"] == "/dev/accel/accel1 "
+    assert new["Dev Link"] == "/dev/accel/accel1"
 
 
 def test_only_the_named_cards_are_printed(roots: dict[str, Path]) -> None:

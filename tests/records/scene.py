@@ -77,12 +77,12 @@ def do(records: Records, worker: str, kind: StageKind, queue: str | None = None)
     return found
 
 
-def until_run(records: Records, worker: str, jobs: int = 1) -> None:
+def until_run(records: Records, worker: str) -> None:
     """Export and compile everything, so that runs are ready."""
-    for kind in ("export", "compile"):
-        while claim_found := claim(records, worker, kind):  # type: ignore[arg-type]
-            records.claims.done(claim_found.stage, claim_found.token, {"key": claim_found.stage})
-    assert jobs
+    kinds: tuple[StageKind, ...] = ("export", "compile")
+    for kind in kinds:
+        while found := claim(records, worker, kind):
+            records.claims.done(found.stage, found.token, {"key": found.stage})
 
 
 def advance(records: Records, seconds: float, *, beating: bool = True) -> None:

@@ -29,7 +29,8 @@ def test_higher_priority_first_then_campaigns_in_turn(records: Records) -> None:
     two = scene.submit(records, *(scene.job(f"b{n}") for n in range(2)), priority=5)
     worker = scene.cpu(records)
     order = [scene.do(records, worker, "export").campaign for _ in range(7)]
-    assert set(order[:2]) == {one, two} and set(order[2:4]) == {one, two}
+    assert set(order[:2]) == {one, two}
+    assert set(order[2:4]) == {one, two}
     assert order[4:] == [low] * 3
 
 
@@ -47,9 +48,11 @@ def test_a_run_that_does_not_fit_the_card_is_left_for_another(records: Records) 
     small, big = scene.card(records, 0, nsp=12), scene.card(records, 1, nsp=14)
     scene.until_run(records, worker)
     got = scene.must_claim(records, small, "run", "device.0").job
-    assert got is not None and got.config.cores == 4
+    assert got is not None
+    assert got.config.cores == 4
     got = scene.must_claim(records, big, "run", "device.1").job
-    assert got is not None and got.config.cores == 14
+    assert got is not None
+    assert got.config.cores == 14
 
 
 def test_a_campaign_bound_to_devices_goes_nowhere_else(records: Records) -> None:
@@ -98,7 +101,9 @@ def test_a_run_prepared_for_a_busy_card_is_taken_over_by_an_idle_one(records: Re
     other = scene.card(records, 1)
     assert "device.1" in records.fleet.ring()
     taken = scene.must_claim(records, other, "run", "device.1")
-    assert taken.stage == prepared.stage and taken.attempt == 2 and taken.failures == {}
+    assert taken.stage == prepared.stage
+    assert taken.attempt == 2
+    assert taken.failures == {}
     assert not records.claims.running(prepared.stage, prepared.token), "the fence keeps the first one out"
     assert records.claims.running(taken.stage, taken.token)
     scene.check_counters(records, [campaign])
@@ -109,7 +114,8 @@ def test_a_silent_worker_is_forgotten_and_can_come_back(records: Records) -> Non
     worker = scene.cpu(records)
     scene.advance(records, 11, beating=False)
     records.fleet.tick("test")
-    assert records.fleet.workers() == [] and records.fleet.ring() == []
+    assert records.fleet.workers() == []
+    assert records.fleet.ring() == []
     assert not records.fleet.beat(worker), "it is told to register again"
     scene.cpu(records)
     assert records.fleet.ring() == ["export"]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from importlib.resources import files
+
 import pytest
 
 from farm.domain.errors import BadInput
-from farm.domain.states import after_failure
+from farm.domain.states import FINAL, TRANSITIONS, after_failure
 from farm.records import Records
 from farm.records.claims import Probe
 from tests.records import scene
@@ -18,7 +21,8 @@ def test_a_job_goes_from_export_to_compare(records: Records) -> None:
     scene.do(records, worker, "export")
     scene.do(records, worker, "compile")
     run = scene.do(records, card, "run", "device.0")
-    assert run.job == scene.job() and set(run.inputs) == {"export", "compile"}
+    assert run.job == scene.job()
+    assert set(run.inputs) == {"export", "compile"}
     assert records.status(campaign)["jobs"]["running"] == 1
     scene.do(records, worker, "reference")
     scene.do(records, worker, "compare")
@@ -77,7 +81,8 @@ def test_after_a_later_claim_the_old_token_is_refused(records: Records) -> None:
     scene.advance(records, verdict.delay_s + 1)
     records.fleet.tick("test")
     new = scene.must_claim(records, other, "export")
-    assert new.attempt == old.attempt + 1 and new.failures == {"host": 1}
+    assert new.attempt == old.attempt + 1
+    assert new.failures == {"host": 1}
     assert records.claims.done(old.stage, old.token, {"key": "old"}) == "late"
     assert records.claims.renew(old.stage, old.token, worker) == "lost"
     assert records.claims.done(new.stage, new.token, {"key": "new"}) == "ok"
@@ -113,7 +118,8 @@ def test_the_same_artifact_is_built_once_and_the_other_campaign_waits_for_it(rec
     assert scene.claim(records, b, "export") is None
     records.claims.done(mine.stage, mine.token, {"key": "export-x"})
     again = scene.must_claim(records, b, "export")
-    assert again.stage == theirs.stage and records.claims.build(again, "export-x") == "present"
+    assert again.stage == theirs.stage
+    assert records.claims.build(again, "export-x") == "present"
     scene.check_counters(records, [first, second])
 
 
@@ -125,7 +131,8 @@ def test_a_failed_build_frees_the_artifact_for_the_next(records: Records) -> Non
     records.claims.build(theirs, "export-x")
     records.claims.ended(mine.stage, mine.token, after_failure("input", {}, []), error="bad model")
     again = scene.must_claim(records, b, "export")
-    assert again.campaign == theirs.campaign and records.claims.build(again, "export-x") == "build"
+    assert again.campaign == theirs.campaign
+    assert records.claims.build(again, "export-x") == "build"
 
 
 def test_a_failed_export_blocks_what_needs_it_and_nothing_else(records: Records) -> None:
@@ -218,7 +225,8 @@ def test_retry_runs_a_failed_job_again_and_archives_the_old_result(records: Reco
     assert records.retry([campaign], failed_only=True) == 1
     scene.check_counters(records, [campaign])
     again = scene.do(records, worker, "export")
-    assert again.stage == claim.stage and again.attempt == 2
+    assert again.stage == claim.stage
+    assert again.attempt == 2
     scene.until_run(records, worker)
     for _ in range(2):
         scene.do(records, card, "run", "device.0")
@@ -270,3 +278,15 @@ def test_unknown_names_are_refused_with_the_way_out(records: Records) -> None:
         records.status("nope")
     with pytest.raises(BadInput, match=r"'x\.1' is not a job"):
         records.cancel(["x.1"])
+
+
+def test_the_scripts_know_the_state_machine_of_the_domain() -> None:
+    text = (files("farm.records") / "lua" / "prelude.lua").read_text()
+    block = re.search(r"local MAY = \{\n(.*?)\n\}", text, re.S)
+    assert block is not None
+    may = {
+        state: frozenset(re.findall(r"(\w+) = true", nexts))
+        for state, nexts in re.findall(r"(\w+) = \{(.*?)\}", block[1])
+    }
+    assert may == {state: nexts for state, nexts in TRANSITIONS.items() if nexts}
+    assert frozenset(re.findall(r"(\w+) = true", text.split("local FINAL = ")[1].split("}")[0])) == FINAL

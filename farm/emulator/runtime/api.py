@@ -1,4 +1,4 @@
-"""What the Python modules `qaic` and `qaicrt` share: the root they belong to, and an activated program to submit to."""
+"""What the Python modules `qaic` and `qaicrt` share: their root, and an activated program to submit to."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from . import engine, misbehave, scenario, settings, spoil, timing
-from .card import Activation, ActivateError, Cards
-from .program import Array, Program
+from .card import ActivateError, Activation, Cards
+from .program import COMPUTE_ERRORS, Array, Program
 
 TOOL = "api"
 #: The root this package was copied into: <root>/lib/emulator/api.py.
@@ -23,7 +23,7 @@ _announced = False
 
 
 def imported() -> None:
-    """What importing one of the modules does: fail as the scenario asks; old SDKs say which library they load."""
+    """What importing one of the modules does: fail where the scenario asks; old SDKs name the library."""
     global _announced
     if scenario.load(ROOT).fault(TOOL, "import-error") is not None:
         found = ".".join(str(part) for part in sys.version_info[:3])
@@ -50,8 +50,8 @@ class Request:
 class Active:
     """A program activated `instances` times on one card, computing what is submitted, in the background.
 
-    At most instances x set_size requests are in flight; a slot is free again when its request is released. Raises
-    RuntimeError with the SDK's text when the card refuses.
+    At most instances x set_size requests are in flight; a slot is free again when its request is released.
+    Raises RuntimeError with the SDK's text when the card refuses.
     """
 
     def __init__(self, program: Program, qid: int, instances: int, set_size: int) -> None:
@@ -68,7 +68,6 @@ class Active:
         self._completed: dict[int, list[Request]] = {}
         self._known: dict[int, int] = {}
         self._results: dict[tuple[bytes, ...], dict[str, Array]] = {}
-        _ = program.session
         try:
             self._activation: Activation | None = Cards(ROOT, self.scenario).activate(
                 qid, program.cores, instances, str(program.path.parent), program.weight_bytes
@@ -83,7 +82,7 @@ class Active:
             threading.Thread(target=self._serve, name=f"instance-{number}", daemon=True).start()
 
     def close(self) -> None:
-        """Give the card's cores back; what is still queued is dropped. Closing twice does nothing."""
+        """Give the card its cores back; the instances end after what is queued. May be called twice."""
         activation, self._activation = self._activation, None
         if activation is not None:
             activation.close()
@@ -91,7 +90,7 @@ class Active:
                 self._waiting.put(None)
 
     def acquire(self, timeout: float | None = None) -> bool:
-        """Take a slot, waiting for one (for ever when timeout is None); False when none came free in time."""
+        """Take a slot, waiting for one, by default for ever; False when none came free in time."""
         return self._slots.acquire(timeout=timeout) if timeout != 0 else self._slots.acquire(blocking=False)
 
     def submit(self, request: Request) -> None:
@@ -113,7 +112,7 @@ class Active:
         self._slots.release()
 
     def take(self, number: int | None = None, timeout: float | None = None) -> Request | None:
-        """A completed request, the first to complete or that of a number; None when it is unknown or time is up."""
+        """A completed request, any or that of a number; None when it is unknown or time is up."""
 
         def found() -> bool:
             return bool(self._completed if number is None else self._completed.get(number))
@@ -146,7 +145,7 @@ class Active:
         )
 
     def rate(self, result: engine.EngineResult) -> float:
-        """The rate the SDK reports for a benchmark: executions, or samples, per second, as the scenario has it."""
+        """The rate the SDK reports: executions, or samples, per second, as the scenario has it."""
         executions = result.inferences * 1e6 / result.duration_us
         samples = self.scenario.option("rate_convention") == "samples"
         return executions * (self.program.batch_size if samples else 1)
@@ -160,7 +159,7 @@ class Active:
             started = time.monotonic()
             try:
                 request.outputs = spoil.outputs(self._compute(request.inputs), self.scenario, TOOL, self.qid)
-            except Exception as error:  # handed to whoever waits for this request
+            except COMPUTE_ERRORS as error:  # handed to whoever waits for this request
                 request.error = error
             if self.modelled:
                 free_at = max(started, free_at) + cycle

@@ -44,10 +44,10 @@ class Unsupported(Rejected):
 
     def __init__(self, model: onnx.ModelProto, operator: str, reason: str) -> None:
         opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+        node = f"[Operator-'{operator}', opset_version-{opset}, ir_version-{model.ir_version}]"
         super().__init__(
             "QAIC_ERROR:\n"
-            f"Error message:  [Operator-'{operator}', opset_version-{opset}, ir_version-{model.ir_version}] : "
-            f"{reason}\n"
+            f"Error message:  {node} : {reason}\n"
             "QAICException:Unable to AddNodesToGraphFromModel"
         )
 
@@ -61,6 +61,8 @@ def build(source: convert.Source, request: Request, directory: Path, fallback_na
         shaped = convert.skeleton(source, request.symbols, request.batch_size)
     except convert.UndefinedSymbol as error:
         raise Rejected(str(error)) from error
+    except (onnx.checker.ValidationError, ValueError) as error:
+        raise _malformed(error) from error
     try:
         resolved = shapes.resolve(shaped)
     except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
@@ -68,7 +70,10 @@ def build(source: convert.Source, request: Request, directory: Path, fallback_na
     inputs, outputs = _bindings(shaped.graph.input), _bindings(resolved.graph.output)
     found = features.features(shaped, resolved, request.stats_batch_size, 2 if request.half else 4)
     side_file = directory / f"{qpc.NETWORK}.data"
-    model, underflows = convert.convert(source, shaped, request.half, side_file)
+    try:
+        model, underflows = convert.convert(source, shaped, request.half, side_file)
+    except (onnx.checker.ValidationError, ValueError) as error:
+        raise _malformed(error) from error
     serialized = model.SerializeToString()
     del model, shaped, resolved
     network: bytes | Path = serialized
@@ -117,6 +122,10 @@ def _bindings(values: Any) -> list[dict[str, Any]]:
         }
         for value in values
     ]
+
+
+def _malformed(error: Exception) -> Rejected:
+    return Rejected(f"QAIC_ERROR:\nError message:  {_one_line(error)}")
 
 
 def _unsupported(origin: onnx.ModelProto, error: Exception) -> Unsupported:

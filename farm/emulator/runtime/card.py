@@ -2,8 +2,8 @@
 
 Every NSP core, virtual channel, MCID, semaphore, MB of memory and network slot of a card is one byte of
 `state/card-<slot>.lock`, taken as an OFD lock: refused while another process holds it, free again when the
-holder dies, however it dies. The slot is the QID the card had when the root was written; QIDs shift when a card
-vanishes, locks and logs do not. Source for the resources: docs/sdk.md, "coexistence on one card".
+holder dies, however it dies. The slot is the QID the card had when the root was written; QIDs shift when a
+card vanishes, locks and logs do not. Source for the resources: docs/sdk.md, "coexistence on one card".
 """
 
 from __future__ import annotations

@@ -1,14 +1,15 @@
 """From an exported ONNX model to what the emulated card runs: static shapes, 16-bit floating point.
 
 The conversion is ONNX Runtime's own (onnxruntime.transformers.float16, inputs and outputs kept), done on a
-copy without its large weights, which follow one at a time: memory stays near twice the size of the model. On a
-CPU ONNX Runtime computes between casts in 32 bits, so the result has weights and tensors rounded to 16 bits but
-no 16-bit arithmetic.
+copy without its large weights, which follow one at a time: memory stays near twice the size of the model.
+On a CPU ONNX Runtime computes between casts in 32 bits, so the result has weights and tensors rounded to 16
+bits but no 16-bit arithmetic.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from math import prod
 from pathlib import Path
 from typing import NamedTuple
 
@@ -145,7 +146,7 @@ def convert(source: Source, shaped: ModelProto, half: bool, side_file: Path) -> 
                 tensor.raw_data = b""
         model = convert_float_to_float16(model, keep_io_types=True, disable_shape_infer=True)
         del model.graph.value_info[:]
-    total = sum(2 * int(np.prod(dims)) for dims in large.values()) * (1 if half else 2)
+    total = sum(2 * prod(dims) for dims in large.values()) * (1 if half else 2)
     targets = {tensor.name: tensor for tensor in model.graph.initializer if tensor.name in large}
     underflows = []
     side = side_file.open("wb") if total > INLINE_LIMIT else None
@@ -179,13 +180,15 @@ def _weights(source: Source) -> Iterator[tuple[str, NDArray[np.float32]]]:
     for tensor in source.model.graph.initializer:
         if not _is_large(tensor):
             continue
+        found = tensor
         if external_data_helper.uses_external_data(tensor):
-            loaded = TensorProto()
-            loaded.CopyFrom(tensor)
-            external_data_helper.load_external_data_for_tensor(loaded, str(source.folder))
-            yield tensor.name, np.frombuffer(loaded.raw_data, "<f4")
-        else:
-            yield tensor.name, np.frombuffer(tensor.raw_data, "<f4")
+            found = TensorProto()
+            found.CopyFrom(tensor)
+            external_data_helper.load_external_data_for_tensor(found, str(source.folder))
+        data, size = found.raw_data, 4 * prod(tensor.dims)
+        if len(data) != size:
+            raise ValueError(f"weight {tensor.name}: {len(data)} bytes instead of {size}")
+        yield tensor.name, np.frombuffer(data, "<f4")
 
 
 def to_half(values: NDArray[np.float32]) -> tuple[bytes, bool]:

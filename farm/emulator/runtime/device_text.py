@@ -1,7 +1,7 @@
 """A card's record as qaic-util prints it, for both SDK profiles.
 
-Source: docs/sdk.md, "qaic-util": a record begins in column 1, its other lines with one tab, `Name:value` without a
-blank after the colon; a card that is not Ready has a truncated record without any `Nsp` line.
+Source: docs/sdk.md, "qaic-util": a record begins in column 1, its other lines with one tab, `Name:value`
+without a blank after the colon; a card that is not Ready has a truncated record without any `Nsp` line.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _IDLE_W = 17.5
 
 
 def telemetry(device: Device) -> tuple[float, float]:
-    """Temperature (degrees Celsius) and board power (W): they follow the share of busy cores with some delay."""
+    """Temperature (degrees Celsius) and board power (W), which lag behind the share of busy cores."""
     load = 1 - device.nsp_free / device.nsp_total
     age = max(0.0, time.time() - device.changed_at)
     near = 1 - math.exp(-age / _WARM_UP_S)

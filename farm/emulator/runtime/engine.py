@@ -12,13 +12,12 @@ recorded runner logs.
 
 from __future__ import annotations
 
-import itertools
 import math
 import threading
 import time
 from array import array
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,6 +48,17 @@ class Until:
     seconds: float | None = None
     count: int | None = None
     per_instance: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.seconds is None) == (self.count is None):
+            raise ValueError(f"{self}: give seconds or count")
+
+    def counts(self, instances: int) -> list[int]:
+        """How many inferences each instance gets; 0 where the time decides."""
+        count = self.count or 0
+        if self.per_instance:
+            return [count] * instances
+        return [count // instances + (number < count % instances) for number in range(instances)]
 
 
 @dataclass(frozen=True)
@@ -87,28 +97,22 @@ class EngineResult:
         return sum(self.counts)
 
 
-class Limit:
-    """Hands out leave to submit until the run's end."""
+class _Limit:
+    """Says until when one instance may submit."""
 
-    def __init__(self, until: Until) -> None:
-        if (until.seconds is None) == (until.count is None):
-            raise ValueError(f"{until}: give seconds or count")
-        self._until = until
-        self._tickets: Iterator[int] = itertools.count()
+    def __init__(self, seconds: float | None, count: int) -> None:
+        self._seconds = seconds
+        self._count = count
         self._deadline = 0
 
-    def start(self) -> None:
+    def start(self, now_ns: int) -> None:
         """The clock starts."""
-        if self._until.seconds is not None:
-            self._deadline = time.perf_counter_ns() + round(self._until.seconds * 1e9)
+        if self._seconds is not None:
+            self._deadline = now_ns + round(self._seconds * 1e9)
 
     def allows(self, now_ns: int, index: int) -> bool:
-        """Whether an instance may submit its inference number `index` now; each True uses one up."""
-        if self._until.count is None:
-            return now_ns < self._deadline
-        if self._until.per_instance:
-            return index < self._until.count
-        return next(self._tickets) < self._until.count
+        """Whether inference number `index` may be submitted now."""
+        return index < self._count if self._seconds is None else now_ns < self._deadline
 
 
 class _Instance:
@@ -118,7 +122,7 @@ class _Instance:
         self,
         program: Program,
         elements: Sequence[Mapping[str, Array]],
-        limit: Limit,
+        limit: _Limit,
         profile: Window,
         keep: Window,
     ) -> None:
@@ -158,6 +162,7 @@ class _Instance:
         keep_low, keep_high = self._keep.start, self._keep.end
         barrier.wait()
         self.first_call = self.last_return = now()
+        self._limit.start(self.first_call)
         while len(queue) < set_size and self._submit(now()):
             pass
         while queue:
@@ -191,17 +196,16 @@ def run(
 
     Inference number k of an instance takes element k modulo their count.
     `profile` says which inferences of each instance leave a row, `keep` which of instance 0 leave their
-    outputs. Raises what ONNX Runtime raises when an inference fails.
+    outputs. Raises one of program.COMPUTE_ERRORS when an inference fails.
     """
     if modelled:
         return _run_modelled(program, instances, set_size, until, elements, profile, keep, heavy_tail)
-    limit = Limit(until)
     crew = [
-        _Instance(program, elements, limit, profile, keep if number == 0 else NOTHING)
-        for number in range(instances)
+        _Instance(program, elements, _Limit(until.seconds, count), profile, NOTHING if number else keep)
+        for number, count in enumerate(until.counts(instances))
     ]
     _ = program.session  # made before the clock starts
-    barrier = threading.Barrier(instances, action=limit.start)
+    barrier = threading.Barrier(instances)
     with ThreadPoolExecutor(instances, thread_name_prefix="instance") as pool:
         futures = [pool.submit(instance.serve, set_size, barrier) for instance in crew]
     for future in futures:
@@ -262,10 +266,7 @@ def _modelled_counts(cycle: float, instances: int, set_size: int, until: Until) 
     """Inferences of each instance."""
     if until.seconds is not None:
         return [max(1, math.ceil(until.seconds / cycle)) + set_size - 1] * instances
-    count = until.count or 0
-    if until.per_instance:
-        return [count] * instances
-    return [count // instances + (number < count % instances) for number in range(instances)]
+    return until.counts(instances)
 
 
 def _modelled_rows(set_size: int, cycle: float, sigma: float, count: int, seed: int) -> NDArray[np.int64]:

@@ -6,6 +6,7 @@ Source: docs/sdk.md, "flags"; Cloud AI SDK docs, Compile-the-Model.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 #: Flag -> (takes a value, what `-h` says). Both profiles know these.
 _COMMON: dict[str, tuple[bool, str]] = {
@@ -128,3 +129,39 @@ def symbols(flags: dict[str, list[str]]) -> dict[str, int]:
             raise BadFlag(f"Invalid value {text} for option -onnx-define-symbol: expected <name>,<value>")
         defined[name] = int(value)
     return defined
+
+
+def lists_operators(flags: dict[str, list[str]]) -> bool:
+    """Whether the command line asks for the list of operators; BadFlag for any framework but ONNX."""
+    framework = flags.get("operators-supported", [""])[0]
+    if framework not in ("", "onnx"):
+        raise BadFlag(f"Invalid value {framework} for option -operators-supported")
+    return bool(framework)
+
+
+class Asked:
+    """The compilation that a command line asks for. Raises BadFlag."""
+
+    def __init__(self, program: str, given: dict[str, list[str]], modern: bool) -> None:
+        for name in ("m", "aic-binary-dir"):
+            if name not in given:
+                raise BadFlag(f"Option -{name} is required. Use -h, -help, or --help for list of options.")
+        if "aic-hw" not in given:
+            raise BadFlag("Option -aic-binary-dir needs -aic-hw.")
+        version = given.get("aic-hw-version", ["2.0"])[0]
+        if version not in (("2.0", "ai100") if modern else ("2.0",)):
+            raise BadFlag(f"Invalid value {version} for option -aic-hw-version")
+        self.program = program
+        self.given = given
+        self.cores = whole_number(given, "aic-num-cores", 1, 16) or 1
+        self.mos = whole_number(given, "mos", 1, 4096)
+        self.ols = whole_number(given, "ols", 1, 4096)
+        self.stats_batch = whole_number(given, "stats-batchsize", 1, 1 << 20)
+        self.batch = whole_number(given, "batchsize", 1, 1 << 20)
+        self.device = whole_number(given, "device-id", 0, 10_000) or 0
+        self.symbols = symbols(given)
+        self.half = "convert-to-fp16" in given
+        self.compile_only = program == "qaic-compile" or "compile-only" in given
+        self.model_name = given["m"][0]
+        self.directory_name = given["aic-binary-dir"][0]
+        self.directory = Path(self.directory_name)

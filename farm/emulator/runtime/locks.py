@@ -1,7 +1,8 @@
 """Open-file-description byte-range locks: the kernel lets go of them when the last holder of the file dies.
 
 An OFD lock belongs to the open file, not to the process: two activations of one process exclude each other,
-and a child that inherits the descriptor keeps the lock. Source: Linux fcntl(2), "Open file description locks".
+and a child that inherits the descriptor keeps the lock. Source: Linux fcntl(2), "Open file description
+locks".
 """
 
 from __future__ import annotations

@@ -13,11 +13,23 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
 from . import qpc, timing
 
 Array = NDArray[Any]
-_ERRORS_ONLY = 3
+_FATAL_ONLY = 4
+#: What ONNX Runtime raises; its exceptions have no common class of their own.
+COMPUTE_ERRORS: tuple[type[Exception], ...] = (
+    ort_state.EPFail,
+    ort_state.Fail,
+    ort_state.InvalidArgument,
+    ort_state.InvalidGraph,
+    ort_state.InvalidProtobuf,
+    ort_state.NoSuchFile,
+    ort_state.NotImplemented,
+    ort_state.RuntimeException,
+)
 
 
 @dataclass(frozen=True)
@@ -70,16 +82,19 @@ class Program:
 
     @property
     def session(self) -> ort.InferenceSession:
-        """One thread-safe session; a call computes on the calling thread alone."""
+        """One thread-safe session; a call computes on the calling thread alone. Raises qpc.BadQpc."""
         with self._making:
             if self._session is None:
                 options = ort.SessionOptions()
                 options.intra_op_num_threads = 1
                 options.inter_op_num_threads = 1
-                options.log_severity_level = _ERRORS_ONLY
+                options.log_severity_level = _FATAL_ONLY
                 options.add_session_config_entry("session.intra_op.allow_spinning", "0")
                 model = str(self._network) if isinstance(self._network, Path) else self._network
-                self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+                try:
+                    self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+                except COMPUTE_ERRORS as error:
+                    raise qpc.BadQpc(f"{self.path}: {error}") from error
                 self._network = b""
             return self._session
 

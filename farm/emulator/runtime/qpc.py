@@ -1,8 +1,9 @@
 """The QPC container `programqpc.bin`: header, segment table, names and 8-byte aligned data, little-endian.
 
-Source: software-kit-for-qualcomm-cloud-ai-100, QAicQpc.h; docs/sdk.md. The layout is the real one; the segments
-are the emulator's own: `networkdesc.json` (what the program is) and `network.onnx` (the graph to run). A graph
-beyond protobuf's 2 GiB is no segment but a file `network.onnx` beside the QPC, with its weights in a third file.
+Source: software-kit-for-qualcomm-cloud-ai-100, QAicQpc.h; docs/sdk.md. The layout is the real one; the
+segments are the emulator's own: `networkdesc.json` (what the program is) and `network.onnx` (the graph to
+run). A graph beyond protobuf's 2 GiB is no segment but a file `network.onnx` beside the QPC, with its
+weights in a third file.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""qaic-qpc: look into a compiled program: `validate -i FILE` and `extract --qpc FILE --output-dir DIR [-s PATTERN]`."""
+"""qaic-qpc: `validate -i FILE` and `extract --qpc FILE --output-dir DIR [-s PATTERN]` of a program."""
 
 from __future__ import annotations
 

@@ -126,13 +126,13 @@ class Run:
         self._check_device(cards)
         try:
             program = programs.load(self.directory)
+            _ = program.session  # loaded before the card is taken
         except (OSError, qpc.BadQpc) as error:
             raise RunError(f"Invalid qpc, failed to create qpc object\n{error}") from error
         elements = self._elements(program)
         for directory in {self.output_dir, *([self.profile_dir] if self.latency else [])}:
             if not directory.is_dir() or not os.access(directory, os.W_OK):
                 raise RunError(f"Output directory {directory} does not exist or is not writable")
-        _ = program.session  # loaded before the card is taken
         with cards.activate(
             self.qid, program.cores, self.activations, str(self.directory), program.weight_bytes
         ):
@@ -196,7 +196,7 @@ class Run:
                 modelled=self.settings.timing == "modelled",
                 heavy_tail=self.scenario.option("latency_tail") == "heavy",
             )
-        except RuntimeError as error:  # ONNX Runtime's: an index out of range, memory
+        except programs.COMPUTE_ERRORS as error:
             raise RunError(f"{error}\nFailed to run QAIC runner") from error
         if failure is not None:
             raise RunError(f"{failure}\nFailed to run QAIC runner")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 import threading
 import time
@@ -34,9 +35,10 @@ _PERCENTILES = {"P25": 25, "P50": 50, "P75": 75, "P90": 90, "P99": 99, "P999": 9
 class Session:
     """A network on a card.
 
-    model_path: the file `programqpc.bin` (not its folder), or an .onnx file, which is compiled first with the
-    compile options given (the compiler's flags with underscores; `onnx_define_symbol` a list of pairs or a mapping).
-    Raises FileNotFoundError, ValueError for a wrong option, RuntimeError when compiling or activating fails.
+    model_path: the file `programqpc.bin` (not its folder), or an .onnx file, which is compiled first with
+    the compile options given (the compiler's flags with underscores; `onnx_define_symbol` a list of pairs
+    or a mapping). Raises FileNotFoundError, ValueError for a wrong option, RuntimeError when compiling or
+    activating fails.
     """
 
     def __init__(self, model_path: str, **options: Any) -> None:
@@ -50,7 +52,7 @@ class Session:
             raise ValueError("enable_metrics and enable_profiling exclude each other")
         path = Path(model_path)
         if not path.is_file():
-            raise FileNotFoundError(f"{model_path}: no such file: Session takes programqpc.bin itself, or an .onnx")
+            raise FileNotFoundError(f"{model_path}: no such file: name programqpc.bin itself, or an .onnx")
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         if path.suffix == ".onnx":
             path = self._compile(path, options)
@@ -58,11 +60,12 @@ class Session:
             raise ValueError(f"{model_path}: not a {qpc.PROGRAM_FILE} and not an .onnx file")
         try:
             self._program = program.load(path.parent)
+            _ = self._program.session
         except qpc.BadQpc as error:
             raise RuntimeError(f"Invalid qpc, failed to create qpc object: {error}") from error
         self._active: api.Active | None = None
         self._starting = threading.Lock()
-        self._numbers = iter(range(2**63))
+        self._numbers = itertools.count()
         self._latencies: list[float] = []
 
     def _compile(self, model: Path, options: Mapping[str, Any]) -> Path:
@@ -127,7 +130,7 @@ class Session:
         return found.outputs
 
     def _checked(self, input_dict: Mapping[str, Array]) -> dict[str, Array]:
-        """The inputs as the program's buffers: raw bytes of exactly their size, whatever array they came in."""
+        """The inputs as the program's buffers: raw bytes of exactly their size, whatever their dtype."""
         inputs = {}
         for binding in self._program.inputs:
             if binding.name not in input_dict:
@@ -135,7 +138,8 @@ class Session:
             given = np.ascontiguousarray(input_dict[binding.name])
             if given.nbytes != binding.size:
                 raise ValueError(
-                    f"Invalid input size of {binding.name}, expected {binding.size} but {given.nbytes} is provided."
+                    f"Invalid input size of {binding.name}, "
+                    f"expected {binding.size} but {given.nbytes} is provided."
                 )
             inputs[binding.name] = given.reshape(-1).view(binding.dtype).reshape(binding.dims)
         return inputs
@@ -146,7 +150,7 @@ class Session:
         inf_time: float | None = None,
         input_dict: Mapping[str, Array] | None = None,
     ) -> tuple[int, float, float, int]:
-        """(inferences, rate, time, batch size) of 40 or `num_inferences` inferences, or of `inf_time` seconds.
+        """(inferences, rate, time, batch size) of `num_inferences` (40) inferences or `inf_time` seconds.
 
         Random inputs when none are given. What the rate counts and the time's unit are the scenario's choice.
         """

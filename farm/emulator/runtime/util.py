@@ -1,7 +1,7 @@
 """qaic-util: the device list as text, as JSON (1.21) or as a table that refreshes itself.
 
-Source: docs/sdk.md, "qaic-util". Status 0 even when a card is in Error; 255 for help, an unknown option and an
-unknown QID, in which case nothing is printed for the other cards.
+Source: docs/sdk.md, "qaic-util". Status 0 even when a card is in Error; 255 for help, an unknown option and
+an unknown QID, in which case nothing is printed for the other cards.
 """
 
 from __future__ import annotations

@@ -29,18 +29,20 @@ if kind == 'run' then
   card = {nsp = tonumber(k[3] or '0'), busy = k[5]}
 end
 
-local function serves(campaign)
-  if not card then return true end
-  local devices = call('HGET', key('c', campaign), 'devices')
-  if not devices or devices == '' then return true end
+local function names_queue(devices)
+  if not devices or devices == '' or devices == '[]' then return true end
   for _, d in ipairs(cjson.decode(devices)) do if d == queue then return true end end
   return false
 end
 
+local function serves(campaign)
+  return not card or names_queue(call('HGET', key('c', campaign), 'devices'))
+end
+
 local function fits(stage)
   if not card then return true end
-  local s = call('HMGET', key('s', stage), 'cores', 'avoid')
-  if tonumber(s[1] or '0') > card.nsp then return false end
+  local s = call('HMGET', key('s', stage), 'cores', 'avoid', 'devices')
+  if tonumber(s[1] or '0') > card.nsp or not names_queue(s[3]) then return false end
   for _, bad in ipairs(cjson.decode(s[2] or '[]')) do if bad == queue then return false end end
   return true
 end

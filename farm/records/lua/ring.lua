@@ -35,7 +35,8 @@ for _, kind in ipairs(kinds) do
   spoken = spoken + times
 end
 
--- Cards: those that nobody uses first; a busy card's second worker prepares the next run.
+-- Cards: those that nobody uses first, the least used of them first; a busy card's second worker
+-- prepares the next run.
 local work, anywhere = {}, 0
 for _, c in ipairs(call('ZRANGE', key('ready', 'run'), 0, -1)) do
   local n, devices = call('ZCARD', key('ready', 'run', c)), call('HGET', key('c', c), 'devices')
@@ -48,13 +49,13 @@ end
 local prepared = call('ZCARD', key('prepared'))
 local free, busy = {}, {}
 for _, queue in ipairs(call('SMEMBERS', key('cards'))) do
-  local k = call('HMGET', key('k', queue), 'health', 'drained', 'stage', 'probe_at', 'probing')
+  local k = call('HMGET', key('k', queue), 'health', 'drained', 'stage', 'probe_at', 'probing', 'done')
   local workers = call('SCARD', key('idle', queue))
   local open = outstanding(queue)
   if workers > open and k[2] ~= '1' then
     if k[1] == 'good' then
       local list = call('SCARD', key('k', queue, 'claims')) > 0 and busy or free
-      list[#list + 1] = {queue, open}
+      list[#list + 1] = {queue, open, tonumber(k[6] or '0')}
     elseif open == 0 and not k[3] and tonumber(k[5] or '0') <= clock()
         and (k[1] ~= 'quarantined' or tonumber(k[4] or '0') <= clock()) then
       ring(queue, 1)
@@ -62,6 +63,7 @@ for _, queue in ipairs(call('SMEMBERS', key('cards'))) do
   end
 end
 for _, list in ipairs({free, busy}) do
+  table.sort(list, function(a, b) if a[3] ~= b[3] then return a[3] < b[3] end return a[1] < b[1] end)
   for _, card in ipairs(list) do
     local queue, open = card[1], card[2]
     if open == 0 then

@@ -1,0 +1,88 @@
+"""The status of a campaign and of the cards, as a human reads it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from farm.report.jobs import requested_grid
+from farm.report.status import devices_grid, empty_status, notes, status_view, summary
+
+
+def card(**values: Any) -> dict[str, Any]:
+    names = ("device", "node", "state", "health", "reason", "sku", "nsp_total", "nsp_free", "serial")
+    more = ("pci_address", "workers", "queued", "temperature_c", "power_w", "seen")
+    base: dict[str, Any] = dict.fromkeys((*names, *more))
+    return base | {"device": "3", "state": "idle", "health": "good", "workers": 2, "queued": 0} | values
+
+
+def status(**values: Any) -> dict[str, Any]:
+    return empty_status([card()]) | {"campaign": "c1"} | values
+
+
+def text(renderable: Any) -> str:
+    console = Console(width=200, color_system=None)
+    with console.capture() as captured:
+        console.print(renderable)
+    return captured.get()
+
+
+JOBS = {"total": 80, "waiting": 59, "running": 8, "done": 12, "failed": 1, "cancelled": 0}
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({"campaign": None}, "no campaign yet"),
+        (
+            {"state": "running", "jobs": JOBS, "eta_s": 200.0},
+            "campaign c1 running: 12 of 80 done, 1 failed, 8 running, about 3 min 20 s left",
+        ),
+        ({"state": "failed", "jobs": JOBS | {"waiting": 0, "running": 0}, "eta_s": 0.0},
+         "campaign c1 failed: 12 of 80 done, 1 failed"),
+    ],
+)  # fmt: skip
+def test_a_campaign_in_one_line(values: dict[str, Any], line: str) -> None:
+    assert summary(status(**values)) == line
+
+
+@pytest.mark.parametrize(
+    ("healths", "says"),
+    [
+        ([], "no card is known"),
+        (["quarantined", "drained"], "no good card (drained, quarantined)"),
+        (["quarantined", "good"], None),
+        (["unknown"], None),
+    ],
+)
+def test_a_campaign_that_cannot_go_on_says_so(healths: list[str], says: str | None) -> None:
+    found = notes(status(cards=[card(health=health) for health in healths]))
+    assert (says is None and not found) or (says is not None and says in found[0])
+
+
+def test_a_running_card_shows_its_job_and_the_time_left() -> None:
+    running = card(state="running", job="c1.7", left_s=12.4, done=4)
+    shown = text(status_view(status(cards=[running])))
+    line = next(line for line in shown.splitlines() if "c1.7" in line)
+    assert line.split() == ["3", "running", "good", "c1.7", "12", "s", "2", "4"]
+
+
+def test_a_cards_values_are_shown_with_their_age() -> None:
+    now = datetime(2025, 3, 1, 12, 0, 30, tzinfo=timezone.utc)
+    seen = card(temperature_c=51.25, nsp_free=10, nsp_total=14, seen="2025-03-01T12:00:00.000Z")
+    shown = text(devices_grid([seen], now).rich())
+    for part in ("30 s ago", "51.2", "10/14"):
+        assert part in shown
+    assert "ago" not in text(devices_grid([card()], now).rich())
+
+
+def test_a_requested_value_is_followed_by_its_source() -> None:
+    names = ("batch_size", "seq_length", "cores", "instances", "set_size", "ols", "mos", "opset", "seconds")
+    document: dict[str, Any] = dict.fromkeys(names, 1) | {"extra": ["-a", "-b"], "mos": None}
+    document |= {"model": "m", "task": "default", "objective": "balanced"}
+    document["sources"] = {"batch_size": "user", "extra": "table", "mos": "default", "cores": "derived"}
+    [row] = requested_grid([document]).rows
+    assert {"1 u", "-a -b t", "– d", "1 r"} <= set(row)
