@@ -28,10 +28,12 @@ class Records:
 
     def _check_schema(self) -> None:
         client = self.client
-        if client.hsetnx(keys.META, "schema", keys.SCHEMA):
+        found = client.hget(keys.META, "schema")
+        if found is None:
+            # Only the first process of a farm writes here: a reader's account may not.
+            client.hsetnx(keys.META, "schema", keys.SCHEMA)
             client.hsetnx(keys.META, "farm_id", secrets.token_hex(8))
-        found = int(client.hget(keys.META, "schema") or 0)
-        if found > keys.SCHEMA:
+        elif int(found) > keys.SCHEMA:
             raise BadInput(
                 f"these records have schema {found}, this aic-farm knows {keys.SCHEMA}: upgrade aic-farm"
             )

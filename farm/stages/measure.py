@@ -59,6 +59,7 @@ def measure(prepared: PreparedRun, raw: RawRun) -> dict[str, Any]:
         "prepare_s": prepared.seconds,
         "card_s": raw.card_s,
         "run_s": raw.result.seconds,
+        "peak_rss_bytes": raw.result.peak_rss_bytes,
         "host_busy": raw.host_busy,
         "started": raw.started,
         "finished": raw.finished,

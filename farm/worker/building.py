@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from farm.artifacts import Corrupt, Manifest, Store
-from farm.domain.errors import StageFailed
+from farm.domain.errors import BadInput
 from farm.records.claims import Claim, Claims
 from farm.records.connection import patiently
 from farm.worker.client import Revoked
@@ -46,7 +46,7 @@ class Builder(Protocol):
     """Gets the artifact of a key, built by `build` in the folder it is given when nobody has it."""
 
     def get(self, key: str, build: Build, *, must_exist: bool = False) -> Built:
-        """must_exist: a missing artifact is StageFailed("input")."""
+        """must_exist: a missing artifact is BadInput."""
         ...
 
 
@@ -71,10 +71,8 @@ def _make(store: Store, key: str, token: str, build: Build) -> Built:
         raise
 
 
-def _missing(key: str) -> StageFailed:
-    return StageFailed(
-        "input", f"--run-only, but artifact {key} is not in the store; leave --run-only out to make it"
-    )
+def _missing(key: str) -> BadInput:
+    return BadInput(f"--run-only, but artifact {key} is not in the store; leave --run-only out to make it")
 
 
 class StoreBuilder:

@@ -57,17 +57,13 @@ def _up(factory: pytest.TempPathFactory, hub: HubServer, name: str, *options: st
 
 
 @pytest.fixture(scope="session")
-def measured_farm(
-    tmp_path_factory: pytest.TempPathFactory, minilm_hub: HubServer
-) -> Iterator[LocalFarm]:
+def measured_farm(tmp_path_factory: pytest.TempPathFactory, minilm_hub: HubServer) -> Iterator[LocalFarm]:
     """Eight cards, two workers each, real measurements, the real MiniLM on its hub."""
     yield from _up(tmp_path_factory, minilm_hub, "measured", "--workers-per-device", "2")
 
 
 @pytest.fixture(scope="session")
-def modelled_farm(
-    tmp_path_factory: pytest.TempPathFactory, listed_hub: HubServer
-) -> Iterator[LocalFarm]:
+def modelled_farm(tmp_path_factory: pytest.TempPathFactory, listed_hub: HubServer) -> Iterator[LocalFarm]:
     """Eight cards with modelled times, one worker each, and the whole list on its hub."""
     yield from _up(
         tmp_path_factory, listed_hub, "modelled",

@@ -10,12 +10,23 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from farm.domain.catalogue import Catalogue
 
 POSITIONS = 600
 VOCABULARY = 160
-FAMILIES = ("albert", "bert", "camembert", "deberta-v2", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta")
+FAMILIES = (
+    "albert",
+    "bert",
+    "camembert",
+    "deberta-v2",
+    "distilbert",
+    "electra",
+    "mpnet",
+    "roberta",
+    "xlm-roberta",
+)
 
 
 def main(root: Path) -> None:
@@ -28,12 +39,18 @@ def main(root: Path) -> None:
         if family == "distilbert":
             sizes = {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64}
         else:
-            sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+            sizes = {
+                "hidden_size": 32,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 2,
+                "intermediate_size": 64,
+            }
             sizes |= {"embedding_size": 16} if family in ("albert", "electra") else {}
         config = transformers.AutoConfig.for_model(
             family, vocab_size=VOCABULARY, max_position_embeddings=POSITIONS, pad_token_id=1, **sizes
         )
-        transformers.AutoModel.from_config(config).save_pretrained(root / ".tiny" / family)
+        model_class: Any = transformers.AutoModel
+        model_class.from_config(config).save_pretrained(root / ".tiny" / family)
     sentence = _sentence_transformer(root, VOCABULARY)
     for model in Catalogue.load().select():
         family = model.model_type if model.model_type in FAMILIES else "bert"

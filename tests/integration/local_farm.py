@@ -28,7 +28,9 @@ class LocalFarm:
     def environment(self) -> dict[str, str]:
         return {**os.environ, "FARM_HOME": str(self.home), **self.env}
 
-    def run(self, *args: str, limit_s: float = LIMIT_S, check: int | None = 0) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *args: str, limit_s: float = LIMIT_S, check: int | None = 0
+    ) -> subprocess.CompletedProcess[str]:
         """`farm ARGS`; fails the test when it exits with another status than `check` (None: any)."""
         done = subprocess.run(
             [sys.executable, "-m", "farm", *args],
@@ -40,9 +42,8 @@ class LocalFarm:
             timeout=limit_s,
         )
         if check is not None and done.returncode != check:
-            raise AssertionError(
-                f"farm {' '.join(args)} exited {done.returncode}, not {check}\n{done.stdout}\n{done.stderr}\n{self.tails()}"
-            )
+            said = f"{done.stdout}\n{done.stderr}\n{self.tails()}"
+            raise AssertionError(f"farm {' '.join(args)} exited {done.returncode}, not {check}\n{said}")
         return done
 
     def json(self, *args: str, check: int | None = 0) -> Any:
@@ -77,4 +78,5 @@ class LocalFarm:
     def tails(self, lines: int = 15) -> str:
         """The ends of the processes' logs, for the message of a failed test."""
         logs: Sequence[Path] = sorted((self.home / "logs").glob("*.log"))
-        return "\n".join(f"--- {log.name}\n" + "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) for log in logs)
+        ends = {log.name: log.read_text(errors="replace").splitlines()[-lines:] for log in logs}
+        return "\n".join(line for name, end in ends.items() for line in (f"--- {name}", *end))

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from itertools import pairwise
 from typing import Any
 
 from tests.hub.checkpoints import MINILM
@@ -38,7 +44,7 @@ def test_two_workers_on_a_card_never_run_at_the_same_time_and_fill_its_time(
     assert {(r["state"], r["device"]) for r in results} == {("done", "3")}
     runs = spans(measured_farm.card_events(3)[before:])
     assert len(runs) == 6
-    assert all(first[1] <= second[0] for first, second in zip(runs, runs[1:], strict=False))
+    assert all(first[1] <= second[0] for first, second in pairwise(runs))
     held = sum(r["card_s"] for r in results)
     assert held <= runs[-1][1] - runs[0][0] + max(r["card_s"] for r in results), "holds follow one another"
     assert len({e["worker"] for r in results for e in history(measured_farm, r["job"], "run")}) == 2
@@ -55,4 +61,48 @@ def test_a_campaign_spreads_over_all_cards(measured_farm: LocalFarm) -> None:
     assert {r["device"] for r in results} == {str(n) for n in range(8)}
     for qid in range(8):
         runs = spans(measured_farm.card_events(qid))
-        assert all(first[1] <= second[0] for first, second in zip(runs, runs[1:], strict=False))
+        assert all(first[1] <= second[0] for first, second in pairwise(runs))
+
+
+def busy_share(farm: LocalFarm, qid: int, already: int) -> float:
+    """The share of the time from the first run to the last that the card was active, from its own log."""
+    runs = spans(farm.card_events(qid)[already:])
+    return sum(end - start for start, end in runs) / (runs[-1][1] - runs[0][0])
+
+
+def test_a_second_worker_raises_the_cards_busy_share(modelled_farm: LocalFarm) -> None:
+    shares = {}
+    for workers in (1, 2):
+        already = len(modelled_farm.card_events(5))
+        with second_worker(modelled_farm, 5) if workers == 2 else nullcontext():
+            done = modelled_farm.run(
+                "submit", "-m", "bert-base-cased", "-t", "feature-extraction", "-b", "1", "-s", "16",
+                "-c", "1", "-i", "1", "--set-size", "1", "--time", "1", "--repeat", "8", "--devices", "5", "--wait",
+            )  # fmt: skip
+        results = modelled_farm.results(done.stdout.split()[-1])
+        assert {r["state"] for r in results} == {"done"}
+        shares[workers] = busy_share(modelled_farm, 5, already)
+    assert shares[2] > shares[1], shares
+
+
+@contextmanager
+def second_worker(farm: LocalFarm, qid: int) -> Iterator[None]:
+    """One more `farm worker device QID`, there and idle while the block runs."""
+    state = farm.state()
+    env = {**farm.environment(), "FARM_REDIS_URL": state["redis_url"], "FARM_BROKER_URL": state["broker_url"]}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "farm", "worker", "device", str(qid), "--name", "second"],
+        env={**env, "FARM_SDK_ROOT": state["sdk_root"]},
+        cwd=farm.cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while farm.json("devices")[qid]["workers"] < 2:
+            assert time.monotonic() < deadline, farm.tails()
+        yield
+    finally:
+        process.terminate()
+        process.wait(60)

@@ -24,7 +24,8 @@ def result(measured_farm: LocalFarm) -> dict[str, Any]:
 
 
 def folder_of(record: dict[str, Any]) -> Path:
-    return Path(record["workdir"]) / record["model"] / record["task"]
+    workdir, model, task = (str(record[name]) for name in ("workdir", "model", "task"))
+    return Path(workdir) / model / task
 
 
 def test_the_result_is_right_and_says_where_it_comes_from(result: dict[str, Any]) -> None:

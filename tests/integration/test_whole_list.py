@@ -7,14 +7,15 @@ import sys
 from collections import Counter
 from typing import Any
 
-from farm.domain.lut import read_lut
 from farm.data import LOOKUP_TABLE
+from farm.domain.lut import read_lut
 from tests.integration.local_farm import LocalFarm
 
 
 def test_the_whole_list_runs_to_its_end_and_status_tells_the_truth(modelled_farm: LocalFarm) -> None:
     farm = modelled_farm
-    campaign = farm.json("submit", "--all-models", "--objective", "best-throughput", "--time", "1")["campaign"]
+    asked = ("--all-models", "--objective", "best-throughput", "--time", "1")
+    campaign = farm.json("submit", *asked)["campaign"]
     waiting = subprocess.Popen(
         [sys.executable, "-m", "farm", "wait", campaign],
         env=farm.environment(),
@@ -49,8 +50,10 @@ def check_status(status: dict[str, Any], done_before: int) -> None:
     assert jobs["total"] == 89
     assert sum(jobs[state] for state in ("waiting", "running", "done", "failed", "cancelled")) == 89
     for kind in stages:
-        assert sum(stages[kind].values()) == 89 if kind in ("run", "compare") else sum(stages[kind].values()) > 0
         assert min(stages[kind].values()) >= 0
+        # Exports, references and compiles may be shared between jobs; a run and a compare are a job's own.
+        total = sum(stages[kind].values())
+        assert total == 89 if kind in ("run", "compare") else 1 <= total <= 89
     assert jobs["done"] >= done_before, "a finished job stays finished"
     assert jobs["done"] <= stages["run"]["done"]
     assert stages["run"]["done"] - jobs["done"] <= jobs["running"]
