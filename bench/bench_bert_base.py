@@ -1,4 +1,4 @@
-"""Time and peak memory of each stage for a full-size bert-base-uncased with random weights, on one emulated card.
+"""Time and peak memory of each stage of a full-size bert-base with random weights, on one emulated card.
 
     python bench/bench_bert_base.py [--model NAME] [--task TASK] [--seconds N]
 

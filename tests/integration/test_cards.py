@@ -77,7 +77,8 @@ def test_a_second_worker_raises_the_cards_busy_share(modelled_farm: LocalFarm) -
         with second_worker(modelled_farm, 5) if workers == 2 else nullcontext():
             done = modelled_farm.run(
                 "submit", "-m", "bert-base-cased", "-t", "feature-extraction", "-b", "1", "-s", "16",
-                "-c", "1", "-i", "1", "--set-size", "1", "--time", "1", "--repeat", "8", "--devices", "5", "--wait",
+                "-c", "1", "-i", "1", "--set-size", "1", "--time", "1", "--repeat", "8",
+                "--devices", "5", "--wait",
             )  # fmt: skip
         results = modelled_farm.results(done.stdout.split()[-1])
         assert {r["state"] for r in results} == {"done"}
@@ -89,10 +90,15 @@ def test_a_second_worker_raises_the_cards_busy_share(modelled_farm: LocalFarm) -
 def second_worker(farm: LocalFarm, qid: int) -> Iterator[None]:
     """One more `farm worker device QID`, there and idle while the block runs."""
     state = farm.state()
-    env = {**farm.environment(), "FARM_REDIS_URL": state["redis_url"], "FARM_BROKER_URL": state["broker_url"]}
+    env = {
+        **farm.environment(),
+        "FARM_REDIS_URL": state["redis_url"],
+        "FARM_BROKER_URL": state["broker_url"],
+        "FARM_SDK_ROOT": state["sdk_root"],
+    }
     process = subprocess.Popen(
         [sys.executable, "-m", "farm", "worker", "device", str(qid), "--name", "second"],
-        env={**env, "FARM_SDK_ROOT": state["sdk_root"]},
+        env=env,
         cwd=farm.cwd,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

@@ -43,8 +43,7 @@ def flower(measured_farm: LocalFarm) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.stdout.read()
-        process.wait(20)
+        process.communicate(timeout=20)
 
 
 def test_flower_lists_a_worker_for_each_queue(flower: str) -> None:
