@@ -66,16 +66,15 @@ class Fleet:
         found: str | None = self._redis.hget(keys.card(queue), "health")
         return found
 
-    def runs_on(self, queue: str) -> str | None:
-        """The stage that runs on the card now, None when the records know of none."""
-        found: str | None = self._redis.hget(keys.card(queue), "stage")
-        return found
+    def in_use(self, queue: str) -> bool:
+        """Whether the records know of a stage that holds the card now."""
+        return bool(self._redis.scard(keys.running(queue)))
 
     def cards_busy(self) -> int:
         """How many cards run something now."""
         pipe = self._redis.pipeline(transaction=False)
         for queue in self._redis.smembers(keys.CARDS):
-            pipe.hexists(keys.card(queue), "stage")
+            pipe.exists(keys.running(queue))
         return sum(pipe.execute())
 
     def refresh_card(self, queue: str, facts: Mapping[str, Any]) -> None:

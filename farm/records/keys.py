@@ -41,6 +41,10 @@ def card(queue: str) -> str:
     return f"farm:k:{queue}"
 
 
+def running(queue: str) -> str:
+    return f"farm:k:{queue}:running"
+
+
 def worker(name: str) -> str:
     return f"farm:w:{name}"
 

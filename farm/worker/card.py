@@ -75,7 +75,7 @@ class Card:
 
     def known_busy(self) -> bool:
         """Whether the records know who holds the card."""
-        return patiently(lambda: self._records.fleet.runs_on(self.queue)) is not None
+        return patiently(lambda: self._records.fleet.in_use(self.queue))
 
     def others(self) -> set[str]:
         """The farm's other cards."""

@@ -16,17 +16,18 @@ end
 
 local card = nil
 if kind == 'run' then
-  local k = call('HMGET', key('k', queue), 'health', 'drained', 'nsp_total', 'probe_at', 'stage', 'probing')
+  local k = call('HMGET', key('k', queue), 'health', 'drained', 'nsp_total', 'probe_at', 'probing')
+  local busy = call('SCARD', key('k', queue, 'running')) > 0
   if not k[1] or k[2] == '1' then return {} end
   if k[1] ~= 'good' then
     local due = k[1] ~= 'quarantined' or tonumber(k[4] or '0') <= clock()
-    if due and not k[5] and (not k[6] or tonumber(k[6]) <= clock()) then
+    if due and not busy and (not k[5] or tonumber(k[5]) <= clock()) then
       call('HSET', key('k', queue), 'probing', clock() + lease_ms * 8)
       return answer({'probe'})
     end
     return {}
   end
-  card = {nsp = tonumber(k[3] or '0'), busy = k[5]}
+  card = {nsp = tonumber(k[3] or '0'), busy = busy}
 end
 
 local function names_queue(devices)
@@ -77,8 +78,7 @@ if not found and card and not card.busy then
   -- A run prepared for a card that is still busy may start here instead.
   for _, stage in ipairs(call('ZREVRANGE', key('prepared'), 0, 99)) do
     local s = call('HMGET', key('s', stage), 'queue', 'campaign', 'attempt')
-    local holder = call('HGET', key('k', s[1]), 'stage')
-    if s[1] ~= queue and holder and holder ~= stage and serves(s[2]) and fits(stage) then
+    if s[1] ~= queue and call('SCARD', key('k', s[1], 'running')) > 0 and serves(s[2]) and fits(stage) then
       found, taken = stage, tonumber(s[3])
       break
     end

@@ -25,6 +25,7 @@
 -- farm:k:<queue>        hash    a card: facts (JSON), nsp_total, health, reason, drained, strikes, probing, probe_at (farm clock),
 --                               stage, job, since (farm clock), expected: what runs on it; done
 -- farm:k:<queue>:claims set     stages claimed for the card, running or being prepared
+-- farm:k:<queue>:running set    those of them that hold it: one, or several on a shared card
 -- farm:bells            hash    queue -> bells rung and not yet answered; farm:bells:at queue -> when last rung, ms
 -- farm:coordinators     zset    coordinator -> last tick, ms
 -- farm:changed          channel told of every transition
@@ -148,6 +149,7 @@ local function let_go(stage)
   end
   if r[2] and r[2] ~= '' then
     call('SREM', key('k', r[2], 'claims'), stage)
+    call('SREM', key('k', r[2], 'running'), stage)
     if call('HGET', key('k', r[2]), 'stage') == stage then
       call('HDEL', key('k', r[2]), 'stage', 'job', 'since', 'expected')
     end

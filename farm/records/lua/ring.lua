@@ -49,15 +49,15 @@ end
 local prepared = call('ZCARD', key('prepared'))
 local free, busy = {}, {}
 for _, queue in ipairs(call('SMEMBERS', key('cards'))) do
-  local k = call('HMGET', key('k', queue), 'health', 'drained', 'stage', 'probe_at', 'probing', 'done')
+  local k = call('HMGET', key('k', queue), 'health', 'drained', 'probe_at', 'probing', 'done')
   local workers = call('SCARD', key('idle', queue))
   local open = outstanding(queue)
   if workers > open and k[2] ~= '1' then
     if k[1] == 'good' then
       local list = call('SCARD', key('k', queue, 'claims')) > 0 and busy or free
-      list[#list + 1] = {queue, open, tonumber(k[6] or '0')}
-    elseif open == 0 and not k[3] and tonumber(k[5] or '0') <= clock()
-        and (k[1] ~= 'quarantined' or tonumber(k[4] or '0') <= clock()) then
+      list[#list + 1] = {queue, open, tonumber(k[5] or '0')}
+    elseif open == 0 and call('SCARD', key('k', queue, 'running')) == 0 and tonumber(k[4] or '0') <= clock()
+        and (k[1] ~= 'quarantined' or tonumber(k[3] or '0') <= clock()) then
       ring(queue, 1)
     end
   end

@@ -4,6 +4,7 @@ local r = call('HMGET', key('s', stage), 'state', 'token', 'queue', 'job', 'expe
 if r[1] ~= 'claimed' or r[2] ~= token then return 0 end
 call('HSET', key('s', stage), 'phase', 'run')
 call('ZREM', key('prepared'), stage)
+call('SADD', key('k', r[3], 'running'), stage)
 call('HSET', key('k', r[3]), 'stage', stage, 'job', r[4], 'since', clock(), 'expected', r[5] or '0')
 tell(call('HGET', key('s', stage), 'campaign'))
 return 1
