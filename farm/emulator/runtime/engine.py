@@ -82,7 +82,7 @@ class EngineResult:
     """What a run gave.
 
     counts has the batched executions of each instance, inferences their sum; duration_us runs from the
-    first call to the last return. rows has one int64 array (inferences x columns of STAMPS + COUNTS) for
+    start to the last return. rows has one int64 array (inferences x columns of STAMPS + COUNTS) for
     each instance; outputs are those of the inferences that were kept, by (instance, number).
     """
 
@@ -106,13 +106,14 @@ class _Limit:
         self._deadline = 0
 
     def start(self, now_ns: int) -> None:
-        """The clock starts."""
-        if self._seconds is not None:
-            self._deadline = now_ns + round(self._seconds * 1e9)
+        """The clock starts, for all instances at once."""
+        self._deadline = now_ns + round((self._seconds or 0) * 1e9)
 
     def allows(self, now_ns: int, index: int) -> bool:
-        """Whether inference number `index` may be submitted now."""
-        return index < self._count if self._seconds is None else now_ns < self._deadline
+        """Whether inference number `index` may be submitted now; every instance gets one in any time."""
+        if self._seconds is None:
+            return index < self._count
+        return now_ns < self._deadline or index == 0
 
 
 class _Instance:
@@ -128,13 +129,12 @@ class _Instance:
     ) -> None:
         self._program = program
         self._elements = [dict(element) for element in elements]
-        self._limit = limit
+        self.limit = limit
         self._profile = profile
         self._keep = keep
         self._queue: deque[tuple[int, int, int, int, int, dict[str, Array]]] = deque()
         self._submitted = 0
         self.completed = 0
-        self.first_call = 0
         self.last_return = 0
         self.stamps = array("q")
         self.kept: dict[int, dict[str, Array]] = {}
@@ -143,7 +143,7 @@ class _Instance:
         """Queue the next inference; the application, which loops without rest, called at `called`."""
         now = time.perf_counter_ns
         index = self._submitted
-        if not self._limit.allows(called, index):
+        if not self.limit.allows(called, index):
             return False
         feeds = self._elements[index % len(self._elements)]
         prepared = now()
@@ -161,8 +161,6 @@ class _Instance:
         low, high = self._profile.start, self._profile.end
         keep_low, keep_high = self._keep.start, self._keep.end
         barrier.wait()
-        self.first_call = self.last_return = now()
-        self._limit.start(self.first_call)
         while len(queue) < set_size and self._submit(now()):
             pass
         while queue:
@@ -205,12 +203,19 @@ def run(
         for number, count in enumerate(until.counts(instances))
     ]
     _ = program.session  # made before the clock starts
-    barrier = threading.Barrier(instances)
+    started = 0
+
+    def start() -> None:
+        nonlocal started
+        started = time.perf_counter_ns()
+        for instance in crew:
+            instance.limit.start(started)
+
+    barrier = threading.Barrier(instances, action=start)
     with ThreadPoolExecutor(instances, thread_name_prefix="instance") as pool:
         futures = [pool.submit(instance.serve, set_size, barrier) for instance in crew]
     for future in futures:
         future.result()
-    started = min(instance.first_call for instance in crew)
     ended = max(instance.last_return for instance in crew)
     return EngineResult(
         [instance.completed for instance in crew],
