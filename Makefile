@@ -21,7 +21,7 @@ demo: $(STAMP)
 	rm -rf .demo
 	trap '$(DEMO_FARM) down' EXIT; \
 	$(DEMO_FARM) up --emulate 8 --detach \
-	&& $(DEMO_FARM) submit $(DEMO_MODELS:%=-m %) --weights random --time 5 --label demo --wait \
+	&& $(DEMO_FARM) submit $(DEMO_MODELS:%=-m %) --weights random -o all --time 3 --label demo --wait \
 	&& $(DEMO_FARM) status \
 	&& $(DEMO_FARM) results
 	@echo "The cards were emulated and the weights random: these figures are this computer's, not a card's."
