@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 from celery import Task
@@ -28,6 +32,7 @@ class _Life:
     stop_read: int | None = None
     stop_write: int | None = None
     worker: WorkerProcess | None = None
+    pooled: bool = False
 
 
 def _set_up(instance: Any, **_: Any) -> None:
@@ -35,9 +40,10 @@ def _set_up(instance: Any, **_: Any) -> None:
     pool = instance.pool_cls if isinstance(instance.pool_cls, str) else instance.pool_cls.__module__
     if pool not in POOLS:
         raise SystemExit(f"farm: pool {pool!r} cannot run stages: use prefork (the default) or threads")
-    if instance.concurrency != 1:
+    if instance.concurrency != 1 or instance.autoscale:
+        many = instance.autoscale or instance.concurrency
         raise SystemExit(
-            f"farm: concurrency {instance.concurrency}: a farm worker does one stage at a time; leave -c out"
+            f"farm: concurrency {many}: a farm worker does one stage at a time; leave -c and --autoscale out"
         )
     _Life.queues = sorted(instance.app.amqp.queues.consume_from)
     try:
@@ -52,12 +58,42 @@ def _set_up(instance: Any, **_: Any) -> None:
 
 
 def _start() -> None:
-    _Life.worker = WorkerProcess(_Life.queues, Bells(app), _Life.stop_read)
+    _Life.worker = WorkerProcess(_Life.queues, Bells(app), _Life.stop_read, _give_up)
     _Life.worker.start()
+
+
+def _give_up() -> None:
+    """End the worker as its supervisor would; whoever supervises it starts another."""
+    os.kill(os.getppid() if _Life.pooled else os.getpid(), signal.SIGTERM)
+
+
+@contextmanager
+def _term_waits() -> Iterator[None]:
+    """Put TERM off for the length of the block.
+
+    TERM to a worker's whole process group (systemd's default) reaches the pool process too, whose stage is to
+    end within the grace period that its keeper gives it.
+    """
+    came: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+
+    before = signal.signal(signal.SIGTERM, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        if came:
+            # The main process ends this one once it has the task's answer; if it does not, TERM does.
+            again = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM))
+            again.daemon = True
+            again.start()
 
 
 def _pool_process(**_: Any) -> None:
     """In a pool process: the keeper and the card, ready before the first bell."""
+    _Life.pooled = True
     if _Life.stop_write is not None:
         # Only the main process may hold this end, so that its death is seen as a stop too.
         os.close(_Life.stop_write)
@@ -81,7 +117,12 @@ def _stopping(**_: Any) -> None:
 def _answer(task: Task) -> None:
     if _Life.worker is None:
         raise RuntimeError("this process was not started as a worker")
-    _Life.worker.answer(task.request.delivery_info["routing_key"])
+    queue = task.request.delivery_info["routing_key"]
+    if not _Life.pooled:
+        _Life.worker.answer(queue)
+        return
+    with _term_waits():
+        _Life.worker.answer(queue)
 
 
 for _kind in STAGE_KINDS:

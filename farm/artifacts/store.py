@@ -6,9 +6,11 @@ being made. A folder under `objects/` is whole: the manifest is written last and
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -53,12 +55,17 @@ class Store:
         folder = self.path(key)
         try:
             raw = json.loads((folder / MANIFEST).read_text())
-        except FileNotFoundError:
-            return None
-        except ValueError as error:
+            manifest = Manifest(raw["key"], raw["facts"], {n: (s, d) for n, (s, d) in raw["files"].items()})
+            if manifest.key != key:
+                raise ValueError(f"it is of {manifest.key}")
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if not folder.exists():
+                return None
             self.remove(key)
-            raise Corrupt(f"artifact {key}: its manifest is not JSON: {error}") from error
-        manifest = Manifest(raw["key"], raw["facts"], {n: (s, d) for n, (s, d) in raw["files"].items()})
+            raise Corrupt(f"artifact {key}: its manifest is missing") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            self.remove(key)
+            raise Corrupt(f"artifact {key}: its manifest cannot be read: {error}") from error
         for name, (size, digest) in manifest.files.items():
             fault = self._fault(folder / name, size, digest)
             if fault:
@@ -109,22 +116,27 @@ class Store:
         target.write_text(json.dumps(asdict(manifest), separators=(",", ":")))
         _sync(target)
         target.chmod(0o444)
-        try:
-            folder.rename(self.path(key))
-        except OSError:
-            if not (self.path(key) / MANIFEST).exists():
-                raise
-            self.abandon(folder)
-            first = self.open(key)
-            if first is None:
-                raise
-            return first
-        _sync(self.path(key).parent)
-        return manifest
+        for inner in (folder, *(p for p in folder.rglob("*") if p.is_dir())):
+            _sync(inner)
+        while True:
+            try:
+                folder.rename(self.path(key))
+            except OSError:
+                if not self.path(key).exists():
+                    raise
+                # A bad one is moved out of the way by `open`, and this one takes its place.
+                with contextlib.suppress(Corrupt):
+                    first = self.open(key)
+                    if first is not None:
+                        self.abandon(folder)
+                        return first
+            else:
+                _sync(self.path(key).parent)
+                return manifest
 
     def remove(self, key: str) -> None:
         """Take the artifact away: renamed first, so that nobody sees half of it."""
-        grave = self.root / "building" / f"{key}.removed.{os.getpid()}"
+        grave = self.root / "building" / f"{key}.removed.{secrets.token_hex(4)}"
         try:
             self.path(key).rename(grave)
         except FileNotFoundError:

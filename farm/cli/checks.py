@@ -16,6 +16,7 @@ from farm.domain.errors import FarmError
 
 if TYPE_CHECKING:
     from farm.sdk.devices import Device
+    from farm.sdk.lock import HeldCard
     from farm.sdk.root import Sdk
 
 #: Packages a role needs, by the extra that brings them.
@@ -39,7 +40,7 @@ def all_checks(farm: Farm) -> Iterator[Check]:
     """Every check, in an order in which a later one builds on the earlier ones."""
     yield Check("python", "ok", platform.python_version())
     yield from _packages()
-    yield from _sdk()
+    yield from sdk_checks()
     yield from _redis(farm)
 
 
@@ -58,8 +59,9 @@ def _packages() -> Iterator[Check]:
             yield Check(f"packages for {extra}", "ok", ", ".join(found))
 
 
-def _sdk() -> Iterator[Check]:
-    from farm.sdk.devices import query
+def sdk_checks() -> Iterator[Check]:
+    """The SDK root, its tools and the cards that nobody holds."""
+    from farm.sdk.resting import resting_cards
     from farm.sdk.root import find_root, open_sdk
 
     try:
@@ -82,14 +84,16 @@ def _sdk() -> Iterator[Check]:
     if not emulated:
         yield _group()
     try:
-        devices = query(sdk)
+        devices, held = resting_cards(sdk)
     except FarmError as error:
         yield Check("cards", "bad", str(error))
         return
-    if not devices:
+    if not devices and not held:
         yield Check("cards", "note", "qaic-util lists none: this host can export and compile only")
     for device in devices:
         yield _card(sdk, device)
+    for card in held:
+        yield _held(card)
 
 
 def _lock_folder(sdk: Sdk) -> Check:
@@ -118,11 +122,19 @@ def _card(sdk: Sdk, device: Device) -> Check:
     seen = f"{device.sku}, {device.nsp_free} of {device.nsp_total} NSPs free, PCI {device.pci_address}"
     if sdk.platform == "aic100":
         if device.node is None:
-            return Check(what, "bad", f"{seen}: qaic-util names no device node")
+            # Older SDKs print no Dev Link: that says nothing about the card.
+            return Check(what, "note", f"{seen}; qaic-util names no device node, so access was not tried")
         if not os.access(Path(device.node), os.R_OK | os.W_OK):
             return Check(what, "bad", f"{seen}: {device.node} cannot be opened for reading and writing")
         seen += f", {device.node}"
     return Check(what, "ok", seen)
+
+
+def _held(card: HeldCard) -> Check:
+    what = f"card at {card.pci_address}" if card.qid is None else f"card {card.qid}"
+    by = ", ".join(map(str, card.pids)) or "not visible to this user"
+    unknown = "; its holder noted no QID, so no card was asked" if card.qid is None else ""
+    return Check(what, "note", f"held by process {by}: not asked, it may be measuring{unknown}")
 
 
 def _redis(farm: Farm) -> Iterator[Check]:

@@ -52,8 +52,15 @@ class Farm:
         return url
 
     def broker_url(self) -> str:
-        """The URL of the bells: FARM_BROKER_URL, else the records'."""
-        return os.environ.get("FARM_BROKER_URL") or self.url()
+        """The URL of the bells: FARM_BROKER_URL, else that of this machine's farm, else the records'."""
+        from farm.local.home import Home
+
+        if named := os.environ.get("FARM_BROKER_URL"):
+            return named
+        url = self.url()
+        local = Home(self.home).read_state()
+        broker: str = local["broker_url"] if local and local["redis_url"] == url else url
+        return broker
 
     def records(self) -> Records:
         """The records of the farm. Raises Unreachable."""

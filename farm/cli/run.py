@@ -52,12 +52,14 @@ def command(farm: Farm, /, name: str, lut: Path | None, workdir: Path, as_json: 
     from farm.domain.catalogue import Catalogue
     from farm.domain.options import Request
     from farm.report.results import results_grid
-    from farm.sdk.devices import query
+    from farm.sdk.resting import resting_cards
     from farm.sdk.root import find_root, open_sdk
     from farm.worker.single import run_job
 
     root = find_root()
-    nsps = [device.nsp_total for device in query(open_sdk(root)) if device.nsp_total]
+    asked_cards, held = resting_cards(open_sdk(root))
+    totals = [card.nsp_total for card in asked_cards] + [card.nsp_total for card in held]
+    nsps = [total for total in totals if total]
     if not nsps:
         raise BadInput(f"the qaic-util of {root} shows no card that is Ready; farm doctor tells more")
     request = Request(models=(name,), **given(asked))

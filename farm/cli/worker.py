@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import click
@@ -37,7 +37,7 @@ def cpu(farm: Farm, queues: str | None, name: str | None) -> None:
     unknown = sorted(set(chosen) - set(CPU_QUEUES))
     if unknown:
         raise click.UsageError(f"queue {unknown[0]!r} is not one of {', '.join(CPU_QUEUES)}")
-    _become(farm, "cpu", chosen, name)
+    _become(farm, "cpu", chosen, name, {})
 
 
 @command.command("device")
@@ -45,22 +45,39 @@ def cpu(farm: Farm, queues: str | None, name: str | None) -> None:
 @click.option(
     "--node", envvar="FARM_NODE", help="This host's name in a farm of several hosts; default FARM_NODE."
 )
+@click.option(
+    "--share-card",
+    is_flag=True,
+    help="Hold only the NSPs a job needs, beside other jobs; the numbers are then not clean.",
+)
 @name_option
 @redis_option
 @pass_farm
-def device(farm: Farm, qid: int, node: str | None, name: str | None) -> None:
+def device(farm: Farm, qid: int, node: str | None, share_card: bool, name: str | None) -> None:
     """Run jobs on card QID of this host; a second worker prepares the next job while the first one runs."""
     from farm.domain.queues import device_queue, qid_of
 
     queue = device_queue(qid, node)
     qid_of(queue)
-    _become(farm, "device", [queue], name)
+    settings = {"FARM_NODE": node} if node else {}
+    _become(farm, "device", [queue], name, settings | ({"FARM_SHARE_CARD": "1"} if share_card else {}))
 
 
-def _become(farm: Farm, kind: Literal["cpu", "device"], queues: Sequence[str], name: str | None) -> None:
+def _become(
+    farm: Farm,
+    kind: Literal["cpu", "device"],
+    queues: Sequence[str],
+    name: str | None,
+    settings: Mapping[str, str],
+) -> None:
     """Replace this process by the Celery worker, so that signals reach it and nothing else stays."""
     from farm.local.process import worker_argv
 
-    environment = {**os.environ, "FARM_REDIS_URL": farm.url(), "FARM_BROKER_URL": farm.broker_url()}
+    environment = {
+        **os.environ,
+        **settings,
+        "FARM_REDIS_URL": farm.url(),
+        "FARM_BROKER_URL": farm.broker_url(),
+    }
     argv = worker_argv(kind, queues, name=name)
     os.execve(argv[0], argv, environment)

@@ -77,6 +77,7 @@ def write_root(
         raise BadRoot(f"python={python}: no such interpreter")
     for folder in ("state", "lock", "versions"):
         (directory / folder).mkdir(parents=True, exist_ok=True)
+    _make_state(directory / "state", cards)
     _copy_runtime(directory)
     _write_tools(directory, interpreter, sdk != "1.12")
     base, _, build = settings.SDK_BUILDS[sdk].rpartition(".")
@@ -105,6 +106,21 @@ def _card(qid: int) -> dict[str, Any]:
         "mhi": qid,
         "dev_link": f"/dev/accel/accel{qid + 1}",
     }
+
+
+def _make_state(state: Path, cards: int) -> None:
+    """The files that the tools share, before any tool runs: one run with sudo must not own them."""
+    slots = [f"card-{slot}" for slot in range(cards)]
+    names = [
+        "calls.log",
+        "scenario.lock",
+        *(f"{slot}{suffix}" for slot in slots for suffix in (".lock", ".log")),
+    ]
+    for name in names:
+        path = state / name
+        if not path.exists():
+            path.touch()
+            os.utime(path, (0, 0))  # a card's log dates its last activation: there was none
 
 
 def _copy_runtime(directory: Path) -> None:

@@ -30,6 +30,11 @@ class Home:
         return self.root / "up.json"
 
     @property
+    def lock(self) -> Path:
+        """Locked by the supervisor for as long as it lives: one farm a folder."""
+        return self.root / "up.lock"
+
+    @property
     def redis(self) -> Path:
         """Data and sockets of the embedded Redis servers."""
         return self.root / "redis"
@@ -50,11 +55,7 @@ class Home:
             state: dict[str, Any] = json.loads(self.state.read_text())
         except (FileNotFoundError, ValueError):
             return None
-        try:
-            alive = psutil.Process(state["pid"]).create_time() == state["created"]
-        except psutil.NoSuchProcess:
-            return None
-        return state if alive else None
+        return state if is_alive(state["pid"], state["created"]) else None
 
     def write_state(self, state: dict[str, Any]) -> None:
         """Publish the state: whole or not at all, readable by this user only."""
@@ -63,6 +64,15 @@ class Home:
         with os.fdopen(fd, "w") as stream:
             json.dump(state, stream)
         aside.rename(self.state)
+
+
+def is_alive(pid: int, created: float) -> bool:
+    """Whether the process of that pid and start time runs; one that only waits to be reaped does not."""
+    try:
+        process = psutil.Process(pid)
+        return process.create_time() == created and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def discover_url(home: Path) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -19,7 +20,7 @@ import psutil
 from farm.domain.errors import BadInput, FarmError, StageFailed, Unreachable
 from farm.domain.queues import device_queue
 from farm.emulator import write_root
-from farm.local.home import Home
+from farm.local.home import Home, is_alive
 from farm.local.process import worker_argv
 from farm.local.redis_server import configure
 from farm.local.supervisor import Role, Supervisor
@@ -27,8 +28,8 @@ from farm.records import Records, connect
 from farm.sdk.devices import Device, query
 from farm.sdk.root import find_root, open_sdk
 
-#: A stopping worker may finish what it runs within the grace period (30 s), then hands it back.
-WORKER_STOP_S = 45.0
+#: A stopping worker may finish what it runs within the grace period, then hands it back.
+WORKER_STOP_S = 15.0 + float(os.environ.get("FARM_GRACE_S") or 30.0)
 #: How long `--detach` waits for a coordinator, a CPU worker and a good card.
 READY_S = 120.0
 #: Memory to allow per CPU worker: a base-size export peaks near 3 GB.
@@ -114,6 +115,14 @@ def _supervise(
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
     home.logs.mkdir(parents=True, exist_ok=True)
+    # Not inherited by children: the lock ends with this process.
+    only = home.lock.open("w")
+    try:
+        fcntl.flock(only, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        only.close()
+        tell(f"another `farm up` is starting in {home.root}; `farm down` stops it")
+        return 0
     supervisor = Supervisor()
     try:
         redis_url, broker_url = _redis(options, home, supervisor)
@@ -168,6 +177,7 @@ def _supervise(
     finally:
         supervisor.stop()
         home.state.unlink(missing_ok=True)
+        only.close()
     return 0
 
 
@@ -257,13 +267,11 @@ def down(home_root: Path, say: Callable[[str], None] | None = None) -> int:
     if state is None:
         tell("nothing is up")
         return 0
-    supervisor = psutil.Process(state["pid"])
-    supervisor.terminate()
-    try:
-        supervisor.wait(WORKER_STOP_S + 30)
-    except psutil.TimeoutExpired as error:
-        raise FarmError(
-            f"the farm (pid {state['pid']}) is still stopping; see {Home(home_root).logs}"
-        ) from error
+    os.kill(state["pid"], signal.SIGTERM)
+    deadline = time.monotonic() + WORKER_STOP_S + 30
+    while is_alive(state["pid"], state["created"]):
+        if time.monotonic() > deadline:
+            raise FarmError(f"the farm (pid {state['pid']}) is still stopping; see {Home(home_root).logs}")
+        time.sleep(0.05)
     tell("down")
     return 0

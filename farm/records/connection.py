@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar
@@ -12,6 +13,8 @@ from redis.exceptions import AuthenticationError, BusyLoadingError, ConnectionEr
 from redis.retry import Retry
 
 from farm.domain.errors import Unreachable
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -65,10 +68,14 @@ def patiently(
     pause: Callable[[float], object] = time.sleep,
 ) -> T:
     """The result of `action`, tried again each second while Redis is away, until `give_up()` is true."""
+    told = False
     while True:
         try:
             return action()
-        except AWAY:
+        except (*AWAY, Unreachable) as error:
             if give_up():
                 raise
+            if not told:
+                log.warning("%s; trying again each second", error, extra={"action": "away"})
+                told = True
             pause(1.0)

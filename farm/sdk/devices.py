@@ -21,6 +21,10 @@ _MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*(KB|MB|GB)", re.IGNORECASE)
 _MB = {"KB": 1 / 1024, "MB": 1.0, "GB": 1024.0}
 
 
+class NoSuchCard(StageFailed):
+    """qaic-util does not know a QID."""
+
+
 @dataclass(frozen=True)
 class Device:
     """One card. A value that qaic-util did not print is None: a card that is not Ready shows no cores.
@@ -64,8 +68,8 @@ def parse_devices(text: str) -> list[Device]:
 def query(sdk: Sdk, qids: Sequence[int] | None = None, timeout_s: float = 30.0) -> list[Device]:
     """Ask qaic-util for the cards `qids` (None: all).
 
-    Raises StageFailed: "card" where the tool refuses a QID or does not answer in time, "host" where it
-    fails otherwise.
+    Raises StageFailed: "card" where the tool refuses a QID (NoSuchCard) or does not answer in time, "host"
+    where it fails otherwise.
     """
     answer = ask(util_argv(sdk, qids or ()), timeout_s, sdk.environment())
     result = answer.result
@@ -75,11 +79,12 @@ def query(sdk: Sdk, qids: Sequence[int] | None = None, timeout_s: float = 30.0) 
     if not result.ok:
         refused = re.search(r"Device \d+ invalid", answer.text)
         how = f"signal {result.signal}" if result.signal else f"status {result.returncode}"
-        raise StageFailed("card" if refused else "host", f"{sdk.util.name} ended with {how}: {last}")
+        message = f"{sdk.util.name} ended with {how}: {last}"
+        raise NoSuchCard("card", message) if refused else StageFailed("host", message)
     devices = parse_devices(answer.text)
     missing = sorted(set(qids or ()) - {device.qid for device in devices})
     if missing:
-        raise StageFailed("card", f"{sdk.util.name} does not list device {missing[0]}: {last}")
+        raise NoSuchCard("card", f"{sdk.util.name} does not list device {missing[0]}: {last}")
     return devices
 
 

@@ -15,6 +15,9 @@ from farm.sdk.child import ChildResult
 #: How much of a log's end is searched.
 _TAIL_BYTES = 64 * 1024
 _MAX_MESSAGE = 300
+#: How the API child begins its last line.
+_VERDICT = "api_child: "
+_USAGE = re.compile(r"^\s*usage\b", re.IGNORECASE | re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,20 @@ _COMPILER: tuple[_Sign, ...] = _signs(
     (r"Invalid option|Invalid value|json\.exception", "input"),
     ("Unable to AddNodesToGraphFromModel|QAIC_ERROR", "input"),
 )
+#: How getopt complains of a command line.
+_OPTION = (
+    "(?:[Uu]nrecognized|[Uu]nknown|[Ii]nvalid) option"
+    "|option '[^']*' (?:is ambiguous|requires an argument|doesn't allow an argument)"
+    "|option requires an argument"
+)
 _RUNNER: tuple[_Sign, ...] = _signs(
     _DISK_FULL,
+    (_OPTION, "input"),
+    # Its first activation was ours, so waiting for another tenant would be waiting for nobody.
+    ("refused the program a second time|still answered QS_AGAIN", "card"),
     ("resource exhausted|Failed to allocate (?:NSP resources|virtual channel|MCID|semaphore)", "busy"),
-    ("cannot be imported by Python|fits neither", "host"),
+    ("cannot be imported by Python|fits neither|the program's batch is", "host"),
+    ("QS_(?:TIMEDOUT|NODEV|DEV_ERROR)", "card"),
     ("not in ready state|Invalid device|IOCTL: Connection timed out|No such device", "card"),
     ("activate failed|Failed to Activate|Error activating", "card"),
     ("Invalid qpc|Invalid input file size|File size smaller than buffer size|Failed to open file", "host"),
@@ -64,18 +77,33 @@ def runner_failure(result: ChildResult) -> StageFailed:
     return _failure("the run", _RUNNER, result)
 
 
+def usage_instead(result: ChildResult) -> StageFailed | None:
+    """The failure of a runner that ended well but printed its usage and ran nothing, else None.
+
+    The open runtime's runner does so for an option it does not know. Another attempt would do the same.
+    """
+    text = _tail(result.log)
+    if "Inf/Sec" in text or not _USAGE.search(text):
+        return None
+    complaint = re.search(rf"^.*(?:{_OPTION}).*$", text, re.MULTILINE)
+    said = _shorten(complaint[0]) if complaint else "no option is named"
+    return StageFailed("input", f"the runner printed its usage instead of running: {said}", str(result.log))
+
+
 def _failure(what: str, signs: tuple[_Sign, ...], result: ChildResult) -> StageFailed:
     log = str(result.log)
     if result.ended != "exit":
         return StageFailed("host", f"{what} was {_passed(result)}", log)
     how = f"signal {result.signal}" if result.signal else f"status {result.returncode}"
     text = _tail(result.log)
+    last = next((line for line in reversed(text.splitlines()) if line.strip()), "no output")
+    if last.startswith(_VERDICT):
+        text = last  # what the SDK said on the way may have been overcome
     for sign in signs:
         if found := sign.pattern.search(text):
             return StageFailed(sign.kind, f"{what} ended with {how}: {_shorten(found[0])}", log)
     if result.signal == 9 or result.returncode == 137:
         return StageFailed("host", f"{what} was killed (out of memory?)", log)
-    last = next((line for line in reversed(text.splitlines()) if line.strip()), "no output")
     return StageFailed("host", f"{what} ended with {how}: {_shorten(last)}", log)
 
 

@@ -18,12 +18,16 @@ _RETRY_S = 0.1
 
 @dataclass(frozen=True)
 class CardLockRequest:
-    """The hold that a run asks for: the whole card, or (cores not None) that many of its NSPs."""
+    """The hold that a run asks for: the whole card, or (cores not None) that many of its NSPs.
+
+    qid: the card's number now, noted in the lock's file for those who ask about held cards.
+    """
 
     folder: Path
     pci_address: str
     nsp_total: int
     cores: int | None = None
+    qid: int | None = None
 
 
 @dataclass(frozen=True)
@@ -81,10 +85,15 @@ class DirectLauncher:
 
 def try_hold(lock: CardLock, card: CardLockRequest) -> HeldCores | None:
     """Take what the request asks for, or None where others hold it."""
+    cores = None
     if card.cores is None:
-        return HeldCores(card, None) if lock.try_exclusive() else None
-    cores = lock.try_share(card.cores)
-    return None if cores is None else HeldCores(card, cores)
+        if not lock.try_exclusive():
+            return None
+    elif (cores := lock.try_share(card.cores)) is None:
+        return None
+    if card.qid is not None:
+        lock.note(card.qid)
+    return HeldCores(card, cores)
 
 
 def lock_taken(lock: CardLock) -> StageFailed:

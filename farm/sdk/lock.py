@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import json
 import os
 import re
 import stat
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 
 from farm.domain.errors import BadInput
@@ -22,6 +24,10 @@ HOST_FOLDER = Path("/run/lock/aic-farm")
 
 _ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-9a-f]")
 _EVERYBODY = 0o666
+#: The kernel's struct flock: type, whence, start, length, pid.
+_FLOCK = "hhqqi0q"
+#: A note has one length, so that a shorter one leaves nothing of a longer one behind.
+_NOTE_BYTES = 64
 
 
 def lock_folder(sdk_root: Path) -> Path:
@@ -29,6 +35,30 @@ def lock_folder(sdk_root: Path) -> Path:
     if chosen := os.environ.get("FARM_LOCK_DIR"):
         return Path(chosen)
     return sdk_root / "lock" if (sdk_root / "emulator.json").exists() else HOST_FOLDER
+
+
+@dataclass(frozen=True)
+class HeldCard:
+    """A card that somebody holds, as its holder noted it in the lock's file.
+
+    Nobody asks a card that measures. qid is None where the holder noted nothing.
+    """
+
+    pci_address: str
+    qid: int | None
+    nsp_total: int | None
+    #: Processes that hold it, as far as this user may see.
+    pids: tuple[int, ...]
+
+
+def held_cards(folder: Path) -> list[HeldCard]:
+    """The cards whose lock in `folder` is held, by anybody, right now."""
+    held = []
+    for path in sorted(folder.glob("*.lock")):
+        if _ADDRESS.fullmatch(path.stem) and _is_held(path):
+            qid, nsp_total = _read_note(path)
+            held.append(HeldCard(path.stem, qid, nsp_total, tuple(holder_pids(path))))
+    return held
 
 
 class CardLock:
@@ -68,6 +98,11 @@ class CardLock:
             self._set(fcntl.F_UNLCK, core, 1)
         return None
 
+    def note(self, qid: int) -> None:
+        """Write the card's present QID into the file, for those who must not ask a card that is held."""
+        text = json.dumps({"qid": qid, "nsp_total": self.nsp_total})
+        os.pwrite(self._descriptor, text.ljust(_NOTE_BYTES).encode(), 0)
+
     def release(self) -> None:
         """Let go of this process's hold. A child that inherited the descriptor holds the lock on."""
         if self._descriptor >= 0:
@@ -83,7 +118,7 @@ class CardLock:
         return holder_pids(self.path)
 
     def _set(self, kind: int, start: int, length: int) -> bool:
-        request = struct.pack("hhqqi0q", kind, os.SEEK_SET, start, length, 0)
+        request = struct.pack(_FLOCK, kind, os.SEEK_SET, start, length, 0)
         try:
             fcntl.fcntl(self._descriptor, fcntl.F_OFD_SETLK, request)
         except OSError as error:
@@ -116,6 +151,26 @@ def holder_pids(path: Path) -> list[int]:
 def _holds_lock(descriptor: Path) -> bool:
     info = descriptor.parent.parent / "fdinfo" / descriptor.name
     return any(line.startswith("lock:") for line in info.read_text().splitlines())
+
+
+def _is_held(path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            request = struct.pack(_FLOCK, fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
+            found = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, request)
+            return bool(struct.unpack(_FLOCK, found)[0] != fcntl.F_UNLCK)
+        finally:
+            os.close(descriptor)
+    return False
+
+
+def _read_note(path: Path) -> tuple[int | None, int | None]:
+    try:
+        note = json.loads(path.read_text())
+        return int(note["qid"]), int(note["nsp_total"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None, None  # a holder that noted nothing
 
 
 def _make_folder(folder: Path) -> None:

@@ -28,6 +28,10 @@ Platform = Literal["aic100", "emulated"]
 Timing = Literal["measured", "modelled"]
 
 _HELP_S = 30.0
+_MAX_SAID = 200
+#: Options of which a tool's help names at least one, whatever the SDK's version.
+_COMPILER_OPTIONS = ("-aic-hw", "-aic-binary-dir", "-aic-num-cores")
+_RUNNER_OPTIONS = ("--test-data", "--input-file", "--set-size", "--aic-batch-json-input")
 _TAG = re.compile(r"\.cpython-(\d)(\d+)-")
 #: Never handed to a tool: tokens, and the addresses of Redis, which may carry a password.
 _SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_TOKEN", "FARM_REDIS_URL", "FARM_BROKER_URL")
@@ -61,15 +65,11 @@ class Sdk:
     @property
     def library_path(self) -> Path | None:
         """What the tools need in LD_LIBRARY_PATH, None where lib_dir holds no such library."""
-        return self.lib_dir if (self.lib_dir / "libQAic.so").exists() else None
+        return _library_path(self.lib_dir)
 
     def environment(self, **more: str) -> dict[str, str]:
         """The environment for the SDK's tools: this process's less its secrets, and `more`."""
-        env = {name: value for name, value in os.environ.items() if name not in _SECRETS}
-        if self.library_path is not None:
-            paths = [str(self.library_path), env.get("LD_LIBRARY_PATH", "")]
-            env["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, paths))
-        return {**env, **more}
+        return {**_environment(self.library_path), **more}
 
 
 def find_root(explicit: Path | None = None) -> Path:
@@ -101,7 +101,7 @@ def open_sdk(root: Path) -> Sdk:
     marker = _read_marker(root)
     lib_dir = _lib_dir(root)
     python, reason = _find_python(root, lib_dir)
-    versions = _versions(root)
+    versions = _versions(root, lib_dir)
     return Sdk(
         root=root,
         platform="aic100" if marker is None else "emulated",
@@ -110,9 +110,9 @@ def open_sdk(root: Path) -> Sdk:
         versions=MappingProxyType(versions),
         compiler=compiler,
         compiler_program="qaic-compile" if compiler == modern else "qaic-exec",
-        hw_version="ai100" if re.search(r"\bai100\b", _help(compiler)) else "2.0",
+        hw_version="ai100" if re.search(r"\bai100\b", _help(compiler, lib_dir, _COMPILER_OPTIONS)) else "2.0",
         runner=runner,
-        batch_json="aic-batch-json-input" in _help(runner),
+        batch_json="aic-batch-json-input" in _help(runner, lib_dir, _RUNNER_OPTIONS),
         util=util,
         lib_dir=lib_dir,
         python=python,
@@ -144,33 +144,59 @@ def _timing(marker: dict[str, object] | None) -> Timing:
     raise BadInput(f"timing {timing!r} of the emulated SDK: allowed are measured and modelled")
 
 
+def _library_path(lib_dir: Path) -> Path | None:
+    return lib_dir if (lib_dir / "libQAic.so").exists() else None
+
+
+def _environment(library_path: Path | None) -> dict[str, str]:
+    env = {name: value for name, value in os.environ.items() if name not in _SECRETS}
+    if library_path is not None:
+        paths = [str(library_path), env.get("LD_LIBRARY_PATH", "")]
+        env["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, paths))
+    return env
+
+
 @functools.cache
-def _help(tool: Path) -> str:
-    """What `tool -h` prints; its exit status means nothing (docs/sdk.md: 0 for one tool, 255 for another)."""
+def _help(tool: Path, lib_dir: Path, options: tuple[str, ...]) -> str:
+    """What `tool -h` prints, which must name one of `options`: anything else tells nothing about the SDK.
+
+    The exit status alone means nothing (docs/sdk.md: 0 for one tool, 255 for another).
+    """
     try:
-        answer = ask([str(tool), "-h"], _HELP_S)
+        answer = ask([str(tool), "-h"], _HELP_S, _environment(_library_path(lib_dir)))
     except StageFailed as error:
         raise BadInput(f"{tool}: {error}") from error
     if answer.result.ended != "exit":
         raise BadInput(f"{tool} -h: no answer within {_HELP_S:.0f} s; is the SDK installed for this host?")
+    if not any(option in answer.text for option in options):
+        result = answer.result
+        how = f"signal {result.signal}" if result.signal else f"status {result.returncode}"
+        said = next(
+            (line.strip() for line in reversed(answer.text.splitlines()) if line.strip()), "no output"
+        )
+        raise BadInput(
+            f"{tool} -h ended with {how} and names none of its options ({said[:_MAX_SAID]}); "
+            f"see that it starts by hand: its libraries are looked for in {lib_dir} and LD_LIBRARY_PATH"
+        )
     return answer.text
 
 
-def _versions(root: Path) -> dict[str, str]:
+def _versions(root: Path, lib_dir: Path) -> dict[str, str]:
     found = {}
     for part in PARTS:
         path = root / "versions" / f"{part}.xml"
         if path.is_file() and (version := parse_version_xml(path.read_text(errors="replace"))):
             found[part] = version
-    return found or dict(_ask_versions(root / "tools/qaic-version-util"))
+    return found or dict(_ask_versions(root / "tools/qaic-version-util", lib_dir))
 
 
 @functools.cache
-def _ask_versions(tool: Path) -> tuple[tuple[str, str], ...]:
+def _ask_versions(tool: Path, lib_dir: Path) -> tuple[tuple[str, str], ...]:
     if not os.access(tool, os.X_OK):
         return ()
     try:
-        return tuple(parse_version_util(ask([str(tool)], _HELP_S).text).items())
+        answer = ask([str(tool)], _HELP_S, _environment(_library_path(lib_dir)))
+        return tuple(parse_version_util(answer.text).items())
     except StageFailed:
         return ()  # a version tool that does not start tells no version; the compiler's digest does
 

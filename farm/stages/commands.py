@@ -1,6 +1,7 @@
 """The commands file: pasted into a clean shell in its folder it makes the result again.
 
-It exports, compiles and runs into new `repro-*` folders and leaves the files of the attempt alone.
+It exports, compiles and runs into new `repro-*` folders, other ones each time it is pasted, and leaves the
+files of the attempt alone.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from farm.sdk.root import Sdk
 from farm.stages.compile import dim_names
 from farm.stages.workdir import Tree
 
+#: Stands for the ending that makes the folders new: the one character that no argument can hold.
+_FRESH = "\0"
+
 
 def commands_text(
     job: Job, io: Mapping[str, Any], tree: Tree, input_files: Sequence[Path], sdk: Sdk, qid: int, python: Path
@@ -26,7 +30,8 @@ def commands_text(
     Paths of the farm and the SDK are absolute, those of the job relative to the tree's folder.
     """
     model, qpc, outputs = (
-        Path(f"repro-{name}-{tree.motif}") for name in ("model", "compiled-bin-fp16", "outputFiles-fp16")
+        Path(f"repro-{name}-{tree.motif}-{_FRESH}")
+        for name in ("model", "compiled-bin-fp16", "outputFiles-fp16")
     )
     compile_ = compile_argv(sdk, job.config, model / "model.onnx", dim_names(io), qpc)
     if job.route == "api":
@@ -43,12 +48,25 @@ def commands_text(
             batch_json=Path(_relative(tree, tree.batch_io)),
             input_files=[Path(_relative(tree, file)) for file in input_files],
         )
-    lines = [shlex.join(["mkdir", "-p", str(model), str(outputs)])]
+    make = _line(["mkdir", "-p", str(model), str(outputs)])
+    lines = [make.replace('"$REPRO"', '"${REPRO:=$(mktemp -u XXXXXXXX)}"', 1)]
     if sdk.library_path is not None:
         library = shlex.quote(str(sdk.library_path))
         lines.append(f"export LD_LIBRARY_PATH={library}${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}")
-    lines += [shlex.join(argv) for argv in (_export_argv(job, io, python, model), compile_, run)]
-    return "\n".join(lines) + "\n"
+    lines += [_line(argv) for argv in (_export_argv(job, io, python, model), compile_, run)]
+    return "\n".join([*lines, "unset REPRO"]) + "\n"
+
+
+def _line(argv: Sequence[str]) -> str:
+    """The command as a shell reads it, with its fresh ending from the variable REPRO."""
+    return " ".join(_word(argument) for argument in argv)
+
+
+def _word(argument: str) -> str:
+    before, fresh, after = argument.partition(_FRESH)
+    if not fresh:
+        return shlex.quote(argument)
+    return shlex.quote(before) + '"$REPRO"' + (shlex.quote(after) if after else "")
 
 
 def _export_argv(job: Job, io: Mapping[str, Any], python: Path, folder: Path) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import filecmp
 import json
 import sys
 import time
@@ -23,7 +22,7 @@ from farm.sdk.argv import runner_argv
 from farm.sdk.batch_io import InputBinding, write_batch_io
 from farm.sdk.child import ChildResult, ChildSpec
 from farm.sdk.devices import Device, query
-from farm.sdk.errors_text import runner_failure
+from farm.sdk.errors_text import runner_failure, usage_instead
 from farm.sdk.launcher import CardLockRequest, Launcher
 from farm.sdk.lock import lock_folder
 from farm.sdk.root import Sdk
@@ -56,6 +55,27 @@ class Card(Protocol):
     def nsp_total(self) -> int | None:
         """The card's cores."""
         ...
+
+    @property
+    def nsp_free(self) -> int | None:
+        """Its free cores as noted while nothing of the farm ran on it; None where that is not known."""
+        ...
+
+    @property
+    def networks_active(self) -> int | None:
+        """Its active networks, noted at the same time."""
+        ...
+
+
+@dataclass(frozen=True)
+class NotedCard:
+    """A card known from the note of who holds it now; how it is when idle is not known."""
+
+    qid: int
+    pci_address: str | None
+    nsp_total: int | None
+    nsp_free: int | None = None
+    networks_active: int | None = None
 
 
 @dataclass(frozen=True)
@@ -94,11 +114,10 @@ class RawRun:
 
 
 def prepare_run(
-    job: Job, onnx: Path, io: Mapping[str, Any], qpc: Path, inputs_dir: Path | None, workdir: Path, sdk: Sdk
+    job: Job, onnx: Path, io: Mapping[str, Any], qpc: Path, workdir: Path, sdk: Sdk
 ) -> PreparedRun:
     """Lay out the attempt's tree below `workdir`, a folder of this attempt alone.
 
-    inputs_dir: the reference's inputs where they are at hand; the ones made here must be the same bytes.
     Raises StageFailed("host") where the SDK cannot serve the job's route.
     """
     started = time.monotonic()
@@ -109,7 +128,8 @@ def prepare_run(
     since_ns = place.outputs.stat().st_mtime_ns
     link_files(onnx.parent, place.model.parent, prefix=onnx.name)
     link_files(qpc, place.qpc)
-    inputs = _make_inputs(job, io, inputs_dir, place)
+    config = job.config
+    inputs = tuple(generate_inputs(io, config.batch_size, config.seq_length, job.seed, place.inputs))
     write_batch_io(place.batch_io, [_binding(file) for file in inputs])
     place.input_list.write_text(",".join(str(file.path) for file in inputs) + "\n")
     return PreparedRun(job, io, workdir.absolute(), place, inputs, since_ns, time.monotonic() - started)
@@ -140,10 +160,14 @@ def execute_run(
     place.commands.write_text(text)
     spec = _child(prepared, device.qid, sdk, limit_s)
     needed = job.config.cores_needed
-    request = CardLockRequest(lock_folder(sdk.root), pci_address, nsp_total, needed if share else None)
+    idle = nsp_total if device.nsp_free is None else device.nsp_free
+    wanted = needed if share else max(needed, idle)
+    request = CardLockRequest(
+        lock_folder(sdk.root), pci_address, nsp_total, needed if share else None, device.qid
+    )
     with launcher.hold(request, LOCK_WAIT_S):
         held_at, started = time.monotonic(), _now()
-        before, settled = _await_card(sdk, device, needed if share else nsp_total, BASELINE_WAIT_S)
+        before = _await_card(sdk, device, wanted, BASELINE_WAIT_S)
         if (before.nsp_free or 0) < needed:
             raise StageFailed(
                 "busy", f"device.{device.qid}: {before.nsp_free} of {nsp_total} NSPs free, {needed} needed"
@@ -153,14 +177,16 @@ def execute_run(
         host_busy = _busy_share(cpu, psutil.cpu_times())
         if not result.ok:
             raise runner_failure(result)
-        after, settled_after = _await_card(sdk, device, needed if share else nsp_total, AFTER_WAIT_S)
+        if job.route == "runner" and (failure := usage_instead(result)) is not None:
+            raise failure
+        after = _await_card(sdk, device, needed if share else max(wanted, before.nsp_free or 0), AFTER_WAIT_S)
         card_s = time.monotonic() - held_at
-    foreign = not share and not (settled and settled_after and _networks(after) <= _networks(before))
+    foreign = not share and _foreign_tenant(idle, device.networks_active, before, after)
     return RawRun(result, before, after, foreign, card_s, host_busy, started, _now(), sdk)
 
 
-def _await_card(sdk: Sdk, device: Card, wanted: int, wait_s: float) -> tuple[Device, bool]:
-    """The card, and whether `wanted` NSPs were free on it within wait_s.
+def _await_card(sdk: Sdk, device: Card, wanted: int, wait_s: float) -> Device:
+    """The card once `wanted` NSPs are free on it, else as it is after wait_s.
 
     Free NSPs lag behind the end of a process, so the card is asked again until they are back.
     """
@@ -175,16 +201,23 @@ def _await_card(sdk: Sdk, device: Card, wanted: int, wait_s: float) -> tuple[Dev
         if not card.ready and card.status != "Initializing":
             raise StageFailed("card", f"device.{device.qid} is not usable: status {card.status or 'missing'}")
         if card.ready and (card.nsp_free or 0) >= wanted:
-            return card, True
+            return card
         if time.monotonic() >= deadline:
             if card.ready:
-                return card, False
+                return card
             raise StageFailed("card", f"device.{device.qid} was still initializing after {wait_s:.0f} s")
         time.sleep(_POLL_S)
 
 
-def _networks(card: Device) -> int:
-    return card.networks_active or 0
+def _foreign_tenant(idle_nsps: int, idle_networks: int | None, before: Device, after: Device) -> bool:
+    """Whether somebody else's cores or networks show before or after the run, against the idle card.
+
+    Idle is the best of what was noted and of the two looks, so a card that always has fewer free NSPs (a
+    core fused off, a tenant that was there when the worker started) is not blamed in each run.
+    """
+    free = [card.nsp_free or 0 for card in (before, after)]
+    active = [card.networks_active or 0 for card in (before, after)]
+    return min(free) < max(idle_nsps, *free) or max(active) > min(idle_networks or 0, *active)
 
 
 def _child(prepared: PreparedRun, qid: int, sdk: Sdk, limit_s: float | None) -> ChildSpec:
@@ -232,18 +265,6 @@ def _write_request(prepared: PreparedRun, qid: int, sdk: Sdk) -> None:
     prepared.tree.api_request.write_text(json.dumps(request, indent=1) + "\n")
 
 
-def _make_inputs(
-    job: Job, io: Mapping[str, Any], made_before: Path | None, place: Tree
-) -> tuple[InputFile, ...]:
-    config = job.config
-    files = generate_inputs(dict(io), config.batch_size, config.seq_length, job.seed, place.inputs)
-    for file in files:
-        other = None if made_before is None else made_before / file.path.name
-        if other is not None and other.exists() and not filecmp.cmp(file.path, other, shallow=False):
-            raise StageFailed("host", f"{file.path.name}: not the input that the reference was made with")
-    return tuple(files)
-
-
 def _binding(file: InputFile) -> InputBinding:
     return InputBinding(file.name, file.path, np.dtype(file.dtype).itemsize, tuple(file.dims))
 
@@ -252,7 +273,8 @@ def _busy_share(before: Any, after: Any) -> float:
     """The share of all the host's CPU time between two readings that was not idle, 0 to 1."""
     total = sum(after) - sum(before)
     idle = after.idle + after.iowait - before.idle - before.iowait
-    return float(1 - idle / total) if total > 0 else 0.0
+    # The kernel's idle and iowait figures may step back a little: then a share would leave 0 to 1.
+    return min(1.0, max(0.0, float(1 - idle / total))) if total > 0 else 0.0
 
 
 def _now() -> str:

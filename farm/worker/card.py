@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime, timezone
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +72,13 @@ class Card:
             )
         )
 
+    def _suspect(self, reason: str, strikes: int | None = None) -> None:
+        """Out of placement until a golden run has passed. strikes None: as many as before."""
+        fleet = self._records.fleet
+        count = patiently(lambda: fleet.strikes(self.queue)) if strikes is None else strikes
+        log.warning("%s suspect: %s", self.queue, reason, extra={"action": "suspect"})
+        patiently(lambda: fleet.set_health(self.queue, "suspect", reason, strikes=count))
+
     def known_busy(self) -> bool:
         """Whether the records know who holds the card."""
         return patiently(lambda: self._records.fleet.in_use(self.queue))
@@ -97,14 +103,16 @@ class Card:
         try:
             golden_run(self._performer.sdk, self._performer.launcher, self.device, self._golden)
         except (StageFailed, BadInput) as error:
+            if isinstance(error, StageFailed) and error.kind == "busy":
+                # Somebody else has it: nothing is proved, for or against the card.
+                self._suspect(str(error))
+                return False
             strikes = patiently(lambda: self._records.fleet.strikes(self.queue)) + 1
             reason = f"{strike}; golden run: {error}" if strike else f"golden run: {error}"
             if strikes >= STRIKES:
                 self._quarantine(reason)
             else:
-                patiently(
-                    lambda: self._records.fleet.set_health(self.queue, "suspect", reason, strikes=strikes)
-                )
+                self._suspect(reason, strikes)
             return False
         patiently(lambda: self._records.fleet.set_health(self.queue, "good"))
         log.info("%s proved good", self.queue, extra={"action": "probe"})
@@ -121,11 +129,13 @@ class Card:
             claim.job, claim.inputs["export"], claim.inputs["compile"], workdir
         )
         try:
-            outcome = self._performer.run(prepared, self.device, share=self._settings.share_card)
+            outcome = self._performer.run(
+                prepared, self.device, share=self._settings.share_card, limit_s=self._settings.run_limit_s
+            )
         except StageFailed as error:
             if error.kind == "busy" and not self.known_busy():
                 # Out of placement until a golden run shows that its strange tenant is gone.
-                patiently(partial(self._records.fleet.set_health, self.queue, "suspect", str(error)))
+                self._suspect(str(error))
             raise
         except Revoked:
             log.info("%s: run of %s given up", self.queue, claim.stage, extra={"action": "revoked"})

@@ -7,14 +7,19 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from farm.domain.errors import StageFailed
 from farm.records.claims import Claim
 from farm.sdk.child import ChildResult, ChildSpec
 from farm.sdk.launcher import CardLockRequest, HeldCores
+from farm.sdk.tree import MARK
 from farm.worker import wire
+from farm.worker.orphans import keeper_mark
 
 #: How long one try for a card's lock lasts before the worker looks who has it.
 LOCK_S = 5.0
@@ -38,7 +43,8 @@ class KeeperGone(Exception):
 class Guard:
     """The keeper of this process, as a `Launcher` for the stages (farm.sdk.launcher)."""
 
-    def __init__(self, redis_url: str, outbox: Path, log: Path, stop_fd: int | None) -> None:
+    def __init__(self, redis_url: str, home: Path, outbox: Path, log: Path, stop_fd: int | None) -> None:
+        self._home = home
         self._channel, theirs = wire.pair()
         fds = [theirs.fileno(), *([stop_fd] if stop_fd is not None else [])]
         with log.open("ab") as stream:
@@ -67,6 +73,10 @@ class Guard:
     def pid(self) -> int:
         """The keeper's process."""
         return self._process.pid
+
+    def wait(self) -> int:
+        """Wait until the keeper ends; its exit status."""
+        return self._process.wait()
 
     def register(self, identity: dict[str, Any]) -> None:
         """Make this worker known: worker, queues, node, pid, card. The keeper keeps it known."""
@@ -112,7 +122,7 @@ class Guard:
 
     def run(self, spec: ChildSpec) -> ChildResult:
         """See farm.sdk.launcher.Launcher.run. Raises Revoked when it was ended from outside."""
-        self._start({"op": "start", "spec": wire.spec_to_json(spec)}, str(spec.log))
+        self._start("start", spec)
         result = wire.result_from_json(self._await("ended")["result"])
         if result.ended == "stopped":
             self.check()
@@ -120,13 +130,18 @@ class Guard:
 
     def start_exporter(self, spec: ChildSpec, fds: tuple[int, ...]) -> int:
         """Start the warm exporter with the descriptors given; it outlives attempts. Its pid."""
-        return self._start({"op": "exporter", "spec": wire.spec_to_json(spec)}, str(spec.log), fds)
+        return self._start("exporter", spec, fds)
 
-    def _start(self, message: dict[str, Any], log: str, fds: tuple[int, ...] = ()) -> int:
-        self._send(message, fds)
+    def _start(self, op: str, spec: ChildSpec, fds: tuple[int, ...] = ()) -> int:
+        try:
+            mark = keeper_mark(self._home, self.pid)
+        except psutil.NoSuchProcess as error:
+            raise KeeperGone(f"keeper {self.pid} is gone") from error
+        marked = replace(spec, env={**(os.environ if spec.env is None else spec.env), MARK: mark})
+        self._send({"op": op, "spec": wire.spec_to_json(marked)}, fds)
         answer = self._await("started", "ended")
         if answer["event"] == "ended":
-            raise StageFailed("host", answer["error"], log)
+            raise StageFailed("host", answer["error"], str(spec.log))
         return int(answer["pid"])
 
     @contextmanager
@@ -139,6 +154,8 @@ class Guard:
             if answer["held"] is not None:
                 break
             self.check()
+            if answer["kind"] != "busy":
+                raise StageFailed(answer["kind"], answer["error"])
             if not (known or self.card_known()):
                 raise StageFailed("busy", answer["error"])
         try:

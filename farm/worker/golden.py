@@ -30,7 +30,7 @@ def golden_run(sdk: Sdk, launcher: Launcher, device: Device, folder: Path) -> No
     log = folder / "run.log"
     if device.pci_address is None or device.nsp_total is None:
         raise StageFailed("card", f"device.{device.qid}: its PCI address or cores are unknown")
-    request = CardLockRequest(lock_folder(sdk.root), device.pci_address, device.nsp_total)
+    request = CardLockRequest(lock_folder(sdk.root), device.pci_address, device.nsp_total, qid=device.qid)
     with launcher.hold(request, LOCK_WAIT_S):
         now = query(sdk, [device.qid])[0]
         if now.pci_address != device.pci_address:

@@ -15,12 +15,15 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
-from farm.domain.errors import BadInput, StageFailed, Unreachable
+from redis.exceptions import RedisError
+
+from farm.domain.errors import BadInput, FarmError, StageFailed
 from farm.domain.states import after_failure
 from farm.records import Records
-from farm.records.connection import AWAY, connect
+from farm.records.connection import connect
 from farm.sdk.child import Child
 from farm.sdk.launcher import CardLockRequest, lock_taken, try_hold
 from farm.sdk.lock import CardLock
@@ -34,7 +37,7 @@ CHECK_S = 0.5
 LOCK_TRY_S = 0.02
 #: TERM to KILL when an attempt is revoked: with RENEW_S a cancelled run ends within 7 s.
 STOP_S = 4.0
-#: What a stopping worker may still take for the attempt at hand.
+#: What a stopping worker may still take for the attempt at hand (FARM_GRACE_S).
 GRACE_S = 30.0
 #: How long an orphaned keeper goes on trying to hand its attempt back while Redis is away.
 ORPHAN_S = 600.0
@@ -65,11 +68,14 @@ class LockWait:
 class Keeper:
     """One select loop over the worker's channel, the stop pipe and the children's pidfds."""
 
-    def __init__(self, channel: socket.socket, stop_fd: int | None, redis_url: str, outbox: Outbox) -> None:
+    def __init__(
+        self, channel: socket.socket, stop_fd: int | None, redis_url: str, outbox: Outbox, grace_s: float
+    ) -> None:
         self.channel = channel
         self.stop_fd = stop_fd
         self.redis_url = redis_url
         self.outbox = outbox
+        self.grace_s = grace_s
         self.records: Records | None = None
         self.identity: dict[str, Any] | None = None
         self.attempt: Attempt | None = None
@@ -126,9 +132,9 @@ class Keeper:
                 )
                 self.next_renew = now + RENEW_S
                 if self.stopping:
-                    self.grace_ends = now + GRACE_S
+                    self.grace_ends = now + self.grace_s
             case "release":
-                self._unlock()
+                self._clear()
                 revoked = self.attempt.revoked if self.attempt else None
                 self.attempt, self.grace_ends = None, None
                 self._say({"event": "released", "revoked": revoked})
@@ -148,7 +154,7 @@ class Keeper:
                 try:
                     lock = CardLock(request.folder, request.pci_address, request.nsp_total)
                 except BadInput as error:
-                    self._say({"event": "lock", "held": None, "error": str(error)})
+                    self._say({"event": "lock", "held": None, "kind": "host", "error": str(error)})
                     return
                 self.waiting = LockWait(lock, request, time.monotonic() + message["wait_s"])
             case "drop":
@@ -221,12 +227,22 @@ class Keeper:
         held = None if revoked else try_hold(wait.lock, wait.request)
         if held is not None:
             self.lock, self.waiting = wait.lock, None
-            self._say({"event": "lock", "held": list(held.cores) if held.cores else [], "error": None})
+            self._say({"event": "lock", "held": list(held.cores) if held.cores else []})
         elif revoked or now >= wait.deadline:
             error = str(lock_taken(wait.lock))
             wait.lock.release()
             self.waiting = None
-            self._say({"event": "lock", "held": None, "error": error})
+            self._say({"event": "lock", "held": None, "kind": "busy", "error": error})
+
+    def _clear(self) -> None:
+        """The attempt is over, however it ended: nothing of it goes on."""
+        if self.waiting is not None:
+            self.waiting.lock.release()
+            self.waiting = None
+        if self.child is not None:
+            self._end(self.child)
+            self.child = None
+        self._unlock()
 
     def _unlock(self) -> None:
         if self.lock is not None:
@@ -248,11 +264,11 @@ class Keeper:
             self.stop_fd = None
         self.stopping = True
         if self.attempt is not None:
-            self.grace_ends = time.monotonic() + GRACE_S
+            self.grace_ends = time.monotonic() + self.grace_s
         if self.records is not None and self.identity is not None:
             try:
                 self.records.fleet.stopping(self.identity["worker"])
-            except AWAY:
+            except RedisError:
                 # Celery takes no more bells by itself; the records forget a silent worker.
                 self.records = None
 
@@ -260,7 +276,7 @@ class Keeper:
         if self.records is None:
             try:
                 self.records = Records(connect(self.redis_url, retries=0, timeout_s=2.0))
-            except Unreachable:
+            except (FarmError, RedisError):
                 return None
         return self.records
 
@@ -270,7 +286,7 @@ class Keeper:
             return
         try:
             answer = records.claims.renew(attempt.stage, attempt.token, self.identity["worker"])
-        except AWAY:
+        except RedisError:
             # The farm clock stands still while Redis is away, so the lease does too.
             return
         if answer != "ok":
@@ -291,7 +307,7 @@ class Keeper:
                     card=self.identity["card"],
                     stage=self.attempt.stage if self.attempt else "",
                 )
-        except AWAY:
+        except RedisError:
             self.records = None
 
     def _end(self, child: Child) -> None:
@@ -304,10 +320,9 @@ class Keeper:
 
     def _worker_gone(self) -> None:
         """End what it started, then report its outcome if it left one, else hand the attempt back."""
-        for child in (self.child, self.exporter):
-            if child is not None:
-                self._end(child)
-        self._unlock()
+        self._clear()
+        if self.exporter is not None:
+            self._end(self.exporter)
         deadline = time.monotonic() + ORPHAN_S
         while time.monotonic() < deadline:
             records = self._open()
@@ -315,7 +330,7 @@ class Keeper:
                 if records is not None:
                     self._hand_back(records)
                     return
-            except AWAY:
+            except RedisError:
                 self.records = None
             time.sleep(0.5)
 
@@ -342,14 +357,19 @@ class Keeper:
             records.fleet.leave(self.identity["worker"])
 
 
+def _pass_over(number: int, frame: FrameType | None) -> None:
+    """A signal that changes nothing."""
+
+
 def main(argv: list[str]) -> None:
-    """keeper CHANNEL_FD STOP_FD|- OUTBOX; the Redis URL comes in FARM_REDIS_URL."""
-    # The worker decides when its keeper ends: a signal to the whole group must not take the guard away.
+    """keeper CHANNEL_FD STOP_FD|- OUTBOX; FARM_REDIS_URL says where the records are."""
+    # The worker decides when its keeper ends. Not SIG_IGN: the children would inherit that, and be deaf too.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, _pass_over)
     channel = socket.socket(fileno=int(argv[0]))
     stop_fd = None if argv[1] == "-" else int(argv[1])
-    Keeper(channel, stop_fd, os.environ["FARM_REDIS_URL"], Outbox(Path(argv[2]))).run()
+    grace_s = float(os.environ.get("FARM_GRACE_S") or GRACE_S)
+    Keeper(channel, stop_fd, os.environ["FARM_REDIS_URL"], Outbox(Path(argv[2])), grace_s).run()
 
 
 if __name__ == "__main__":

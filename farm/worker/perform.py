@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import math
 import os
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from farm.stages.compile import build_compile, compile_key, dim_names
 from farm.stages.exporter import Exporter
 from farm.stages.run import Card as CardLike
 from farm.stages.run import PreparedRun, execute_run, prepare_run
+from farm.stages.workdir import tree
 from farm.worker.building import Builder
 
 #: The model's folder inside an export: the graph clipped to the fp16 range.
@@ -110,16 +112,17 @@ class Performer:
             self.store.path(export["key"]) / CLIPPED,
             model.facts,
             self.store.path(compiled["key"]) / "qpc",
-            None,
             workdir,
             self.sdk,
         )
 
-    def run(self, prepared: PreparedRun, card: CardLike, *, share: bool = False) -> dict[str, Any]:
-        """Hold the card, run, let it go, and measure."""
+    def run(
+        self, prepared: PreparedRun, card: CardLike, *, share: bool = False, limit_s: float | None = None
+    ) -> dict[str, Any]:
+        """Hold the card, run, let it go, and measure. limit_s: for the run's child, start to finish."""
         from farm.stages.measure import measure
 
-        raw = execute_run(prepared, card, self.launcher, self.sdk, share=share)
+        raw = execute_run(prepared, card, self.launcher, self.sdk, share=share, limit_s=limit_s)
         outcome = measure(prepared, raw)
         outcome["outputs"] = {name: str(path) for name, path in prepared.outputs.items()}
         return outcome
@@ -134,9 +137,11 @@ class Performer:
     ) -> dict[str, Any]:
         """The card's outputs against the reference."""
         from farm.stages.compare import compare
+        from farm.stages.reference import INPUTS
 
         model = self._open(export["key"])
         self._open(reference["key"])
+        _check_same_inputs(tree(Path(run["workdir"]), job).inputs, self.store.path(reference["key"]) / INPUTS)
         numerics_only = bool(ask["numerics_only"]) or export.get("head") == "random"
         return compare(
             {name: Path(path) for name, path in run["outputs"].items()},
@@ -159,3 +164,16 @@ class Performer:
                 "host", f"artifact {key} is not in the store {self.store.root}; `farm retry` makes it again"
             )
         return found
+
+
+def _check_same_inputs(run: Path, reference: Path) -> None:
+    """Raises StageFailed("host") naming the first input of the run that is not the reference's."""
+    for file in sorted(reference.glob("*.raw")):
+        try:
+            same = filecmp.cmp(file, run / file.name, shallow=False)
+        except OSError as error:
+            raise StageFailed(
+                "host", f"input {file.name} of the run cannot be read: {error.strerror}"
+            ) from error
+        if not same:
+            raise StageFailed("host", f"input {file.name}: the run's bytes are not the reference's")

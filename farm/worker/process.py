@@ -7,7 +7,7 @@ import os
 import secrets
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from farm.stages.workdir import publish_view
 from farm.worker.building import Parked, SharedBuilder
 from farm.worker.card import Card
 from farm.worker.client import Guard, KeeperGone, Revoked
+from farm.worker.orphans import end_orphans
 from farm.worker.outbox import Finished, Outbox
 from farm.worker.perform import Performer
 from farm.worker.settings import WorkerSettings
@@ -39,7 +40,11 @@ LIMIT_S = {"export": 3600.0, "reference": 3600.0, "compile": 7200.0, "run": None
 class WorkerProcess:
     """The farm's side of one Celery pool process. `start` returns at once, `answer` waits until ready."""
 
-    def __init__(self, queues: Sequence[str], bells: Bells, stop_fd: int | None) -> None:
+    def __init__(
+        self, queues: Sequence[str], bells: Bells, stop_fd: int | None, give_up: Callable[[], object]
+    ) -> None:
+        """give_up ends the whole worker, for when it cannot start or has lost its keeper."""
+        self.give_up = give_up
         self.queues = list(queues)
         self.bells = bells
         self.stop_fd = stop_fd
@@ -47,7 +52,6 @@ class WorkerProcess:
         self.name = f"{self.settings.node}:{os.getpid()}:{secrets.token_hex(3)}"
         self.card: Card | None = None
         self._ready = threading.Event()
-        self._trouble: BaseException | None = None
 
     def start(self) -> None:
         """Become ready beside Celery's own start-up, which must not wait for Redis or a slow card."""
@@ -62,8 +66,15 @@ class WorkerProcess:
                 lambda: Records(connect(settings.redis_url), lease_s=settings.lease_s)
             )
             self.guard = Guard(
-                settings.redis_url, places.outbox, places.process_logs / "keepers.log", self.stop_fd
+                settings.redis_url,
+                places.home,
+                places.outbox,
+                places.process_logs / "keepers.log",
+                self.stop_fd,
             )
+            threading.Thread(target=self._watch_keeper, name="farm-keeper-watch", daemon=True).start()
+            for pid in end_orphans(places.home):
+                log.warning("ended %d, left by a dead keeper", pid, extra={"action": "orphan"})
             self.store = Store(places.store)
             self.performer = Performer(
                 self.store, self.guard, Exporter(self._start_exporter), settings.sdk_root
@@ -83,11 +94,17 @@ class WorkerProcess:
                 }
             )
             log.info("worker %s ready for %s", self.name, ", ".join(self.queues), extra={"action": "ready"})
-        except BaseException as error:
-            self._trouble = error
+        except Exception:
             log.exception("worker cannot start", extra={"action": "start"})
-        finally:
+            self.give_up()
+        else:
             self._ready.set()
+
+    def _watch_keeper(self) -> None:
+        """Without its keeper this process guards nothing and is soon forgotten: it ends, another starts."""
+        status = self.guard.wait()
+        log.error("keeper %d ended (%d): so does this process", self.guard.pid, status)
+        os._exit(1)
 
     def _start_exporter(self, spec: ChildSpec, fd: int) -> None:
         """The keeper starts the exporter and ends it with this process or with a revoked export."""
@@ -102,8 +119,6 @@ class WorkerProcess:
     def answer(self, queue: str) -> None:
         """Answer one bell of `queue`: claim a stage and do it, or prove the card, or find nothing."""
         self._ready.wait()
-        if self._trouble is not None:
-            raise SystemExit(f"farm: worker cannot start: {self._trouble}") from self._trouble
         nonce = secrets.token_hex(8)
         kind = kind_of(queue)
         found = patiently(lambda: self.records.claims.claim(self.name, queue, kind, nonce))
@@ -114,11 +129,7 @@ class WorkerProcess:
                 self.card.probe()
         else:
             self._ring()
-            try:
-                self._attempt(found)
-            except KeeperGone as gone:
-                log.error("%s: this process ends, its lease lapses", gone, extra={"action": "keeper"})
-                raise SystemExit(1) from gone
+            self._attempt(found)
         self._ring()
 
     def _ring(self) -> None:
@@ -173,7 +184,7 @@ class WorkerProcess:
         answer = patiently(lambda: self.records.claims.done(claim.stage, claim.token, outcome))
         self.outbox.remove(claim.token)
         log.info("%s attempt %d: done (%s)", claim.stage, claim.attempt, answer, extra={"action": "done"})
-        if answer == "ok" and claim.job is not None and claim.kind == "run":
+        if answer in ("ok", "again") and claim.job is not None and claim.kind == "run":
             publish_view(
                 Path(outcome["workdir"]), self.settings.places.models, claim.job.model, claim.job.task
             )

@@ -58,11 +58,16 @@ class WorkerSettings:
     sdk_root: Path | None
     share_card: bool
     lease_s: float
+    run_limit_s: float | None
 
     @classmethod
     def from_environment(cls) -> WorkerSettings:
-        """FARM_REDIS_URL, FARM_HOME, FARM_NODE, FARM_SDK_ROOT, FARM_SHARE_CARD, FARM_LEASE_S."""
+        """FARM_REDIS_URL, FARM_HOME, FARM_NODE, FARM_SDK_ROOT, FARM_SHARE_CARD, FARM_LEASE_S, FARM_RUN_LIMIT_S.
+
+        The last is how long a run's child may take; without it, by the seconds the job asks for.
+        """
         root = os.environ.get("FARM_SDK_ROOT")
+        limit = os.environ.get("FARM_RUN_LIMIT_S")
         home = os.environ.get("FARM_HOME") or platformdirs.user_data_dir("aic-farm")
         return cls(
             redis_url=records_url(),
@@ -71,4 +76,5 @@ class WorkerSettings:
             sdk_root=Path(root) if root else None,
             share_card=os.environ.get("FARM_SHARE_CARD") == "1",
             lease_s=float(os.environ.get("FARM_LEASE_S") or 15.0),
+            run_limit_s=float(limit) if limit else None,
         )

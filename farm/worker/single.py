@@ -15,9 +15,11 @@ from farm.domain.errors import BadInput, StageFailed
 from farm.domain.job import STAGE_KINDS, Job, StageKind
 from farm.domain.plan import plan
 from farm.domain.result import compose
-from farm.sdk.devices import Device, query
 from farm.sdk.launcher import DirectLauncher
+from farm.sdk.lock import held_cards, lock_folder
+from farm.sdk.resting import resting_cards
 from farm.stages.exporter import Exporter
+from farm.stages.run import Card, NotedCard
 from farm.stages.workdir import publish_view
 from farm.worker.building import StoreBuilder
 from farm.worker.perform import Performer
@@ -47,7 +49,7 @@ def run_job(
     failed: list[str] = []
     with _performer(home, sdk_root) as performer:
         builder = StoreBuilder(performer.store)
-        card = _card(performer, job)
+        cards = _cards(performer, job)
         attempt.parent.mkdir(parents=True, exist_ok=True)
         log = Path(tempfile.mkdtemp(prefix="logs-", dir=attempt.parent))
 
@@ -69,6 +71,7 @@ def run_job(
 
         def on_card() -> Mapping[str, Any]:
             prepared = performer.prepare(job, export, outcomes["compile"], attempt)
+            card = _idle(performer, cards)
             return {**performer.run(prepared, card), "device": str(card.qid)}
 
         step("run", on_card)
@@ -94,17 +97,29 @@ def run_job(
     )
 
 
-def _card(performer: Performer, job: Job) -> Device:
-    """The card to run on: the one asked for, else the first that is Ready."""
-    wanted = [int(device.rpartition(".")[2]) for device in job.devices or ()]
-    cards = query(performer.sdk, wanted or None)
-    for card in cards:
-        if card.ready and (card.nsp_total or 0) >= job.config.cores_needed:
-            return card
-    seen = ", ".join(f"{card.qid}: {card.status or 'no status'}" for card in cards) or "none"
-    raise BadInput(
-        f"no card with {job.config.cores_needed} NSPs is Ready (seen: {seen}); `farm doctor` tells more"
-    )
+def _cards(performer: Performer, job: Job) -> list[Card]:
+    """The cards that can take the job: of those it names, else of all. One that is held is not asked."""
+    needed = job.config.cores_needed
+    wanted = {int(device.rpartition(".")[2]) for device in job.devices or ()}
+    asked, held = resting_cards(performer.sdk)
+    seen = {card.qid: card.status or "no status" for card in asked}
+    fit: list[Card] = [card for card in asked if card.ready and (card.nsp_total or 0) >= needed]
+    for other in held:
+        if other.qid is not None:
+            seen[other.qid] = "held"
+            if (other.nsp_total or 0) >= needed:
+                fit.append(NotedCard(other.qid, other.pci_address, other.nsp_total))
+    chosen = [card for card in fit if not wanted or card.qid in wanted]
+    if not chosen:
+        told = ", ".join(f"{qid}: {seen[qid]}" for qid in sorted(seen)) or "none"
+        raise BadInput(f"no card with {needed} NSPs is Ready (seen: {told}); `farm doctor` tells more")
+    return chosen
+
+
+def _idle(performer: Performer, cards: list[Card]) -> Card:
+    """The first card whose lock is free now, minutes after they were looked at; else the first."""
+    held = {card.pci_address for card in held_cards(lock_folder(performer.sdk.root))}
+    return next((card for card in cards if card.pci_address not in held), cards[0])
 
 
 def export_to(ask: Mapping[str, Any], directory: Path, *, home: Path, progress: Progress) -> Path:

@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from farm.cli.checks import sdk_checks
 from farm.records import Records
+from farm.sdk.launcher import CardLockRequest, DirectLauncher
+from farm.sdk.lock import lock_folder
 from tests.cli.conftest import Invoke
+from tests.stages.small_model import write_model
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +90,62 @@ def test_run_runs_one_job(emulated: Path, invoke: Invoke) -> None:
     result = invoke("run", "-m", "bert-base-cased", "-b", "1,2")
     assert result.exit_code == 2
     assert "make 2 jobs" in result.stderr
+
+
+def test_doctor_does_not_ask_a_card_that_measures(emulated: Path, invoke: Invoke) -> None:
+    held = CardLockRequest(lock_folder(emulated), "0000:23:00.0", 14, qid=1)
+    log = emulated / "state/calls.log"
+    with DirectLauncher().hold(held, 1.0):
+        before = len(log.read_text().splitlines())
+        lines = invoke("doctor").stdout.splitlines()
+        calls = [json.loads(line) for line in log.read_text().splitlines()[before:]]
+    assert any(line.startswith("ok    card 0: ") for line in lines)
+    [said] = [line for line in lines if "card 1: " in line]
+    assert said.startswith("note")
+    assert "not asked" in said
+    asked = [call["argv"] for call in calls if call["program"] == "qaic-util"]
+    assert ["-q", "-d", "0"] in asked
+    assert not [argv for argv in asked if argv == ["-q"] or argv[-1] == "1"]
+
+
+def test_a_card_whose_node_is_not_told_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = """QID 0
+\tStatus:Ready
+\tPCI Address:0000:01:00.0
+\tNsp Total:14
+\tNsp Free:14"""
+    tools = {
+        "exec/qaic-exec": "echo -aic-hw",
+        "exec/qaic-runner": "echo --set-size",
+        "tools/qaic-util": f"cat <<'END'\n{record}\nEND",
+    }
+    for name, script in tools.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+    monkeypatch.setenv("FARM_SDK_ROOT", str(tmp_path))
+    monkeypatch.setenv("FARM_LOCK_DIR", str(tmp_path / "locks"))
+    [check] = [check for check in sdk_checks() if check.what == "card 0"]
+    assert check.state == "note"
+    assert "no device node" in check.detail
+
+
+def test_run_only_with_nothing_there_is_bad_input(emulated: Path, invoke: Invoke, tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model")
+    words = ("run", "-r", "-m", str(model), "-t", "feature-extraction", "--workdir", str(tmp_path / "work"))
+    result = invoke(*words)
+    assert result.exit_code == 2, result.stderr
+    said = result.stderr.strip().splitlines()[-1]
+    assert "--run-only" in said
+    assert "export-" in said
+
+
+def test_run_takes_the_card_that_nobody_holds(emulated: Path, invoke: Invoke, tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model")
+    held = CardLockRequest(lock_folder(emulated), "0000:21:00.0", 14, qid=0)
+    words = ("-t", "feature-extraction", "-b", "1", "-s", "16", "-c", "1", "-i", "1", "--time", "1", "--json")
+    with DirectLauncher().hold(held, 1.0):
+        result = invoke("run", "-m", str(model), *words, "--workdir", str(tmp_path / "work"))
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["device"] == "1"

@@ -163,3 +163,9 @@ def test_the_recorded_command_holds_no_url(farm: Invoke, records: Records) -> No
     assert campaign is not None
     command = json.loads(records.client.hget(keys.campaign(campaign), "command") or "[]")
     assert command == ["farm", "submit", "-m", "bert-base-cased"]
+
+
+@pytest.mark.parametrize("words", [("--extra", "-multicast-weights"), ("--extra=-multicast-weights",)])
+def test_extra_takes_a_word_that_begins_with_a_dash(invoke: Invoke, words: tuple[str, ...]) -> None:
+    [found] = dry(invoke, "-m", "bert-base-cased", *words, "-b", "1")
+    assert (found["extra"], found["batch_size"]) == (["-multicast-weights"], 1)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farm.domain.errors import BadInput
+from farm.domain.errors import BadInput, StageFailed
 from farm.sdk.extra import check_extra, split_extra
+from farm.sdk.launcher import DirectLauncher
+from farm.stages.compile import build_compile, dim_names
+from tests.stages.conftest import MakeRoot, ask
+from tests.stages.small_model import FACTS
 
 
 @pytest.mark.parametrize(
@@ -80,3 +87,68 @@ def test_any_text_is_either_allowed_flags_or_bad_input(text: str) -> None:
         return
     assert all(flag.startswith("-") and " " not in flag for flag in flags)
     assert split_extra(" ".join(flags)) == flags
+
+
+COMMON = (
+    "-aic-enable-depth-first -aic-depth-first-mem=16 -aic-perf-metrics -aic-perf-warnings -ddr-stats "
+    "-multicast-weights -mxfp6-matmul -time-passes -v -allocator-dealloc-delay=3 -compile-threads=2 "
+    "-size-split-granularity=1024 -vtcm-working-set-limit-ratio=0.5"
+)
+NEWER = "-stats-level=70 -retained-state -sub-functions -allow-mxint8-mdp-io -mdts-mos=2"
+
+
+@pytest.mark.parametrize(
+    ("profile", "more"), [("1.12", "-aic-profiling-type=stats"), ("1.21", NEWER)], ids=["1.12", "1.21"]
+)
+def test_what_is_allowed_compiles(
+    make_root: MakeRoot, onnx_file: Path, tmp_path: Path, profile: str, more: str
+) -> None:
+    extra = list(split_extra(f"{COMMON} {more}"))
+    asked = {**ask(), "extra": extra}
+    made = build_compile(
+        asked,
+        onnx_file,
+        dim_names(FACTS),
+        tmp_path / "out",
+        DirectLauncher(),
+        make_root(profile),
+        tmp_path / "log",
+    )
+    assert made["qpc_bytes"] > 0
+
+
+@pytest.mark.parametrize("profile", ["1.12", "1.21"])
+def test_flags_of_other_trades_are_known_to_the_compiler_too(
+    make_root: MakeRoot, onnx_file: Path, tmp_path: Path, profile: str
+) -> None:
+    argv = [
+        str(make_root(profile).compiler),
+        f"-m={onnx_file}",
+        "-aic-hw",
+        "-compile-only",
+        "-convert-to-fp16",
+    ]
+    argv += [f"-mdp-load-partition-config={tmp_path / 'mdp.json'}", "-mdp-dump-partition-config=dump.json"]
+    argv += ["-onnx-define-symbol=batch_size,2", "-onnx-define-symbol=sequence_length,16"]
+    argv += [f"-aic-binary-dir={tmp_path / 'qpc'}"]
+    ran = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert (tmp_path / "qpc/programqpc.bin").is_file()
+
+
+def test_a_flag_this_compiler_lacks_fails_the_job_in_one_line(
+    make_root: MakeRoot, onnx_file: Path, tmp_path: Path
+) -> None:
+    asked = {**ask(), "extra": ["-stats-level=70"]}
+    with pytest.raises(StageFailed, match="Invalid option -stats-level=70") as caught:
+        build_compile(
+            asked,
+            onnx_file,
+            dim_names(FACTS),
+            tmp_path / "out",
+            DirectLauncher(),
+            make_root("1.12"),
+            tmp_path / "log",
+        )
+    assert caught.value.kind == "input"
+    assert "\n" not in str(caught.value)

@@ -43,7 +43,7 @@ def test_an_old_root(bare: Path) -> None:
 
 
 def test_a_new_root(bare: Path) -> None:
-    tool(bare, "exec/qaic-compile", "echo 'hw version: 2.0, ai100, ai200' >&2")
+    tool(bare, "exec/qaic-compile", "echo '-aic-hw-version=<value> 2.0, ai100, ai200' >&2")
     tool(bare, "exec/qaic-runner", "echo '  --aic-batch-json-input FILE'")
     (bare / "versions").mkdir()
     xml = "<v><base_version>1.21</base_version><build_id>6</build_id></v>"
@@ -72,8 +72,41 @@ def test_a_tool_whose_help_hangs_is_given_up(bare: Path, monkeypatch: pytest.Mon
         open_sdk(bare)
 
 
+@pytest.mark.parametrize(
+    ("name", "script", "says"),
+    [
+        ("exec/qaic-runner", "echo 'libQAic.so: cannot open' >&2; exit 127", r"status 127 .*cannot open"),
+        ("exec/qaic-exec", "exit 0", r"status 0 .*no output"),
+        ("exec/qaic-exec", "kill -11 $$", "signal 11"),
+    ],
+)
+def test_a_tool_whose_help_names_no_option_is_refused(bare: Path, name: str, script: str, says: str) -> None:
+    tool(bare, name, script)
+    with pytest.raises(BadInput, match=rf"{name} -h ended with {says}.*LD_LIBRARY_PATH") as caught:
+        open_sdk(bare)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_tools_are_asked_in_the_sdks_environment(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/mine")
+    (bare / LIB).mkdir(parents=True)
+    (bare / LIB / "libQAic.so").write_text("")
+    for number, (name, says) in enumerate(
+        [
+            ("exec/qaic-exec", "-aic-hw"),
+            ("exec/qaic-runner", "--set-size"),
+            ("tools/qaic-version-util", "apps:AIC.1.2.3"),
+        ]
+    ):
+        tool(bare, name, f'echo "$LD_LIBRARY_PATH $HF_TOKEN" > {bare}/environment-{number}; echo "{says}"')
+    assert open_sdk(bare).version == "1.2.3"
+    for number in range(3):
+        assert (bare / f"environment-{number}").read_text() == f"{bare / LIB}:/mine \n"
+
+
 def test_help_is_asked_once(bare: Path) -> None:
-    tool(bare, "exec/qaic-runner", f"echo asked >> {bare}/calls")
+    tool(bare, "exec/qaic-runner", f"echo asked >> {bare}/calls; echo '--set-size N'")
     open_sdk(bare)
     open_sdk(bare)
     assert (bare / "calls").read_text() == "asked\n"
@@ -128,19 +161,21 @@ def test_which_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("profile", "program", "batch_json"), [("1.12", "qaic-exec", False), ("1.21", "qaic-compile", True)]
+    ("profile", "program", "hw_version", "batch_json"),
+    [("1.12", "qaic-exec", "2.0", False), ("1.21", "qaic-compile", "ai100", True)],
 )
 def test_the_emulated_roots(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     profile: str,
     program: str,
+    hw_version: str,
     batch_json: bool,
 ) -> None:
     write_root(tmp_path / "root", cards=2, timing="modelled", sdk=profile)
     sdk = open_sdk(tmp_path / "root")
     assert (sdk.platform, sdk.timing) == ("emulated", "modelled")
-    assert (sdk.compiler_program, sdk.batch_json) == (program, batch_json)
+    assert (sdk.compiler_program, sdk.hw_version, sdk.batch_json) == (program, hw_version, batch_json)
     assert sdk.version.startswith(profile)
     assert sdk.python is not None
     cards = query(sdk)

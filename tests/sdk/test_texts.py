@@ -15,7 +15,7 @@ from farm.domain.job import CardConfiguration
 from farm.sdk.argv import compile_argv, runner_argv, util_argv
 from farm.sdk.batch_io import InputBinding, write_batch_io
 from farm.sdk.child import ChildResult, Ended
-from farm.sdk.errors_text import compiler_failure, runner_failure
+from farm.sdk.errors_text import compiler_failure, runner_failure, usage_instead
 from farm.sdk.qpc import MAGIC, BadQpc, check_qpc
 from farm.sdk.root import Sdk
 from farm.sdk.versions import parse_version_util, parse_version_xml
@@ -140,11 +140,42 @@ def test_a_killed_or_stopped_compiler_is_the_hosts(tmp_path: Path) -> None:
         ("Invalid qpc, failed to create qpc object\nFailed to run QAIC runner\n", "host", "Invalid qpc"),
         ("Invalid input file size, expected 8192 but 4096 is provided.\n", "host", "8192"),
         ("never seen before\n", "host", "never seen before"),
+        ("qaic-runner: unrecognized option '--new'\nUsage: x\n", "input", "unrecognized option '--new'"),
+        ("runner: option '--s' is ambiguous; possibilities: ...\n", "input", "is ambiguous"),
+        ("api_child: qaicrt: submit answered QS_TIMEDOUT\n", "card", "submit answered QS_TIMEDOUT"),
+        (
+            ACTIVATION + "api_child: the card refused the program a second time: resource exhausted\n",
+            "card",
+            "second time",
+        ),
+        (ACTIVATION + "api_child: KeyError (latencies, line 1): 'ids'\n", "host", "KeyError"),
+        ("api_child: RuntimeError (benchmark, line 1): activate failed: x exhausted\n", "card", "activate"),
     ],
 )
 def test_whose_fault_a_run_was(tmp_path: Path, text: str, kind: str, says: str) -> None:
     failure = runner_failure(ended(tmp_path, text))
     assert (failure.kind, says in str(failure)) == (kind, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("qaic-runner: unrecognized option '--new'\nUsage: qaic-runner [options]\n  -t dir\n", "'--new'"),
+        ("usage: qaic-runner -t DIR\n", "no option is named"),
+        (
+            " ---- Stats ----\nInferenceCnt 1 TotalDuration 1us BatchSize 1 Inf/Sec 1.0\nUsage of memory\n",
+            None,
+        ),
+        ("Input file: usage.raw\n", None),
+        ("", None),
+    ],
+)
+def test_a_runner_that_prints_its_usage_instead(tmp_path: Path, text: str, says: str | None) -> None:
+    failure = usage_instead(ended(tmp_path, text, code=0))
+    assert (failure is None) == (says is None)
+    if failure is not None:
+        assert failure.kind == "input"
+        assert str(says) in str(failure)
 
 
 def test_a_hang_on_a_card_is_the_cards(tmp_path: Path) -> None:

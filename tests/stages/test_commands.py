@@ -58,12 +58,38 @@ def test_pasted_into_a_clean_shell_it_makes_the_result_again(
     )
     assert result.returncode == 0, result.stderr
     motif = prepared.tree.motif
-    assert check_qpc(folder / f"repro-compiled-bin-fp16-{motif}") > 0
-    again = folder / f"repro-outputFiles-fp16-{motif}"
+    [program] = folder.glob(f"repro-compiled-bin-fp16-{motif}-*")
+    assert check_qpc(program) > 0
+    [again] = folder.glob(f"repro-outputFiles-fp16-{motif}-*")
     for path in prepared.outputs.values():
         assert (again / path.name).read_bytes() == path.read_bytes()
     assert "-t feature-extraction --opset 13 --seed 0" in (folder / "exported").read_text()
     assert {path: path.stat().st_mtime_ns for path in prepared.tree.outputs.iterdir()} == before
+
+
+@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
+def test_pasted_twice_into_one_shell_each_has_folders_of_its_own(
+    make_root: MakeRoot, onnx_file: Path, exporter: Path, tmp_path: Path, shell: str
+) -> None:
+    prepared = finished(make_root(), onnx_file, tmp_path, exporter)
+    folder = prepared.tree.folder
+    result = subprocess.run(
+        [shell, "-eu"],
+        input=prepared.tree.commands.read_text() * 2,
+        cwd=folder,
+        env={"PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("Inf/Sec") == 2
+    for what in ("model", "compiled-bin-fp16", "outputFiles-fp16"):
+        assert len(list(folder.glob(f"repro-{what}-*"))) == 2
+    for again in folder.glob("repro-outputFiles-fp16-*"):
+        for path in prepared.outputs.values():
+            assert (again / path.name).read_bytes() == path.read_bytes()
 
 
 def test_what_it_holds_and_what_it_never_holds(
@@ -77,6 +103,7 @@ def test_what_it_holds_and_what_it_never_holds(
     sdk = make_root()
     text = finished(sdk, onnx_file, tmp_path, exporter).tree.commands.read_text()
     commands = [shlex.split(line) for line in text.splitlines()]
+    assert commands.pop() == ["unset", "REPRO"]
     assert commands[0][:2] == ["mkdir", "-p"]
     assert commands[1][:4] == [str(exporter), "-m", "farm", "export"]
     assert commands[2][0] == str(sdk.compiler)
@@ -85,7 +112,8 @@ def test_what_it_holds_and_what_it_never_holds(
     assert "sudo" not in text
     assert "hf_secret" not in text
     made = [word for command in commands for word in command if "repro-" in word]
-    assert all(re.search(r"(^|=)repro-[\w-]+(/model\.onnx)?$", word) for word in made)
+    fresh = r"(\$REPRO|\$\{REPRO:=\$\(mktemp -u XXXXXXXX\)\})"
+    assert all(re.search(rf"(^|=)repro-[\w-]+-{fresh}(/model\.onnx)?$", word) for word in made)
 
 
 def test_the_model_is_named_by_its_revision_and_weights(

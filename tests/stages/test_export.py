@@ -374,3 +374,21 @@ class TestHub:
         with pytest.raises(StageFailed, match="HF_HUB_OFFLINE") as missing:
             resolve_export(_ask("tiny/albert"))
         assert missing.value.kind == "input"
+
+
+def test_facts_of_a_nested_configuration_are_its_text_parts() -> None:
+    # In a process of its own: torch is for the exporter's child alone.
+    script = """
+import json
+from transformers import CLIPConfig
+from farm.stages.export_child.loading import config_facts
+text = {"vocab_size": 777, "max_position_embeddings": 33, "pad_token_id": 2}
+config = CLIPConfig(text_config=text)
+assert not hasattr(config, "vocab_size")
+print(json.dumps(config_facts(config)))"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout.splitlines()[-1])
+    assert (facts["vocab_size"], facts["max_positions"], facts["pad_token_id"]) == (777, 33, 2)

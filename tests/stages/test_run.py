@@ -27,7 +27,7 @@ def prepared_run(
     sdk: Sdk, onnx: Path, tmp_path: Path, name: str = "attempt", **changes: object
 ) -> PreparedRun:
     qpc = compiled(sdk, onnx, tmp_path / "store")
-    return prepare_run(job(**changes), onnx, FACTS, qpc, None, tmp_path / name, sdk)
+    return prepare_run(job(**changes), onnx, FACTS, qpc, tmp_path / name, sdk)
 
 
 def card(sdk: Sdk, qid: int = 1) -> Device:
@@ -86,17 +86,6 @@ def test_the_trees_files(make_root: MakeRoot, onnx_file: Path, tmp_path: Path) -
     assert prepared.outputs["last/hidden"] == (
         folder / f"outputFiles/fp16-{motif}/last_hidden-activation-0-inf-0.bin"
     )
-
-
-def test_inputs_that_are_not_the_references_are_refused(
-    make_root: MakeRoot, onnx_file: Path, tmp_path: Path
-) -> None:
-    sdk = make_root()
-    first = prepared_run(sdk, onnx_file, tmp_path)
-    qpc = compiled(sdk, onnx_file, tmp_path / "store")
-    prepare_run(job(), onnx_file, FACTS, qpc, first.tree.inputs, tmp_path / "same", sdk)
-    with pytest.raises(StageFailed, match="not the input that the reference was made with"):
-        prepare_run(job(seed=1), onnx_file, FACTS, qpc, first.tree.inputs, tmp_path / "other", sdk)
 
 
 def test_the_runners_files_of_another_run_are_never_mixed_in(
@@ -180,6 +169,72 @@ def test_another_tenant_is_told(
         tenant.stop()
         while tenant.wait() is None:
             pass
+
+
+@pytest.mark.parametrize("resident", [1, 4])
+def test_a_card_that_never_has_all_its_cores_free_is_neither_waited_for_nor_flagged(
+    make_root: MakeRoot, onnx_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resident: int
+) -> None:
+    sdk = make_root()
+    prepared = prepared_run(sdk, onnx_file, tmp_path)
+    scenario = tmp_path / "scenario.json"
+    scenario.write_text(json.dumps({"rules": [{"tool": "card", "fault": "tenant", "nsp": resident}]}))
+    monkeypatch.setenv("AIC_EMULATOR_SCENARIO", str(scenario))
+    noted = card(sdk)
+    assert noted.nsp_free == 14 - resident
+    record = measure(prepared, raw := execute_run(prepared, noted, DirectLauncher(), sdk))
+    assert not raw.foreign_tenant
+    assert record["card_s"] < record["run_s"] + 5
+
+
+@pytest.mark.parametrize(
+    ("looks", "foreign"),
+    [
+        ([(14, 0), (14, 0)], False),
+        ([(13, 0), (14, 0)], True),  # gone when we came back
+        ([(14, 0), (13, 0)], True),
+        ([(14, 0), (14, 1)], True),
+        ([(14, 1), (14, 1)], True),
+    ],
+)
+def test_a_tenant_shows_in_cores_or_networks(
+    make_root: MakeRoot,
+    onnx_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    looks: list[tuple[int, int]],
+    foreign: bool,
+) -> None:
+    sdk = make_root()
+    prepared = prepared_run(sdk, onnx_file, tmp_path)
+    noted = card(sdk)
+    seen = iter([dataclasses.replace(noted, nsp_free=free, networks_active=active) for free, active in looks])
+    monkeypatch.setattr("farm.stages.run.query", lambda *_: [next(seen)])
+    monkeypatch.setattr("farm.stages.run.BASELINE_WAIT_S", 0.0)
+    monkeypatch.setattr("farm.stages.run.AFTER_WAIT_S", 0.0)
+    quick = scripted(sdk, tmp_path, "exit 0")
+    assert execute_run(prepared, noted, DirectLauncher(), quick).foreign_tenant == foreign
+
+
+def test_the_lock_notes_the_cards_number(make_root: MakeRoot, onnx_file: Path, tmp_path: Path) -> None:
+    plain = make_root()
+    device = card(plain)
+    path = lock_folder(plain.root) / f"{device.pci_address}.lock"
+    sdk = scripted(plain, tmp_path, f"cat '{path}'; exit 1")
+    with pytest.raises(StageFailed, match='"qid": 1, "nsp_total": 14'):
+        execute_run(prepared_run(plain, onnx_file, tmp_path), device, DirectLauncher(), sdk)
+
+
+@pytest.mark.parametrize("profile", ["1.12", "1.21"])
+def test_a_runner_that_knows_not_an_option_is_the_inputs_fault(
+    make_root: MakeRoot, onnx_file: Path, tmp_path: Path, profile: str
+) -> None:
+    plain = make_root(profile)
+    sdk = scripted(plain, tmp_path, 'exec "$real" "$@" --from-the-future')
+    prepared = prepared_run(plain, onnx_file, tmp_path)
+    with pytest.raises(StageFailed, match="unrecognized option '--from-the-future'") as caught:
+        execute_run(prepared, card(sdk), DirectLauncher(), sdk)
+    assert caught.value.kind == "input"
 
 
 def scripted(sdk: Sdk, tmp_path: Path, script: str) -> Sdk:

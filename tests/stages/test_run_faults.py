@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,13 +11,14 @@ from typing import Any
 import pytest
 
 from farm.domain.errors import StageFailed
+from farm.domain.job import CardConfiguration
 from farm.sdk.devices import query
 from farm.sdk.launcher import DirectLauncher
 from farm.sdk.root import Sdk
 from farm.stages.compile import build_compile, dim_names
 from farm.stages.measure import measure
 from farm.stages.run import execute_run
-from tests.stages.conftest import MakeRoot, ask
+from tests.stages.conftest import CONFIG, MakeRoot, ask
 from tests.stages.small_model import FACTS
 from tests.stages.test_run import card, prepared_run
 
@@ -45,8 +47,8 @@ def run_once(sdk: Sdk, onnx_file: Path, tmp_path: Path) -> Callable[..., dict[st
     """Prepares before the scenario is in force, then runs and measures under it."""
     device = card(sdk)
 
-    def run(route: str = "runner", **options: float) -> dict[str, Any]:
-        prepared = prepared_run(sdk, onnx_file, tmp_path, route=route)
+    def run(route: str = "runner", config: CardConfiguration = CONFIG, **options: float) -> dict[str, Any]:
+        prepared = prepared_run(sdk, onnx_file, tmp_path, route=route, config=config)
         return measure(prepared, execute_run(prepared, device, DirectLauncher(), sdk, **options))  # type: ignore[arg-type]
 
     return run
@@ -151,6 +153,49 @@ def test_an_api_for_another_python_is_the_hosts(
     with pytest.raises(StageFailed, match="cannot be imported by Python") as caught:
         run_once("api")
     assert caught.value.kind == "host"
+
+
+def test_the_api_route_outlasts_its_own_lagging_cores(
+    scenario: Scenario, run_once: Callable[..., dict[str, Any]]
+) -> None:
+    scenario({"tool": "card", "fault": "nsp-lag", "seconds": 1.5})
+    record = run_once("api", config=dataclasses.replace(CONFIG, instances=5))  # twice 10 are more than 14
+    assert record["latency_samples"] > 0
+    assert "foreign_tenant" not in record["flags"]
+
+
+def test_the_api_route_polls_where_the_sdk_does_not_wait(
+    scenario: Scenario, run_once: Callable[..., dict[str, Any]]
+) -> None:
+    scenario(completed_waits=False)
+    record = run_once("api")
+    assert record["latency_samples"] > 0
+    assert "outputs_disagree" not in record["flags"]
+
+
+@pytest.mark.parametrize("fault", ["activate-nsp", "activate-memory"])
+def test_an_api_run_that_never_got_its_cores_is_busy(
+    scenario: Scenario, run_once: Callable[..., dict[str, Any]], fault: str
+) -> None:
+    scenario({"tool": "card", "fault": fault})
+    with pytest.raises(StageFailed, match="api_child: RuntimeError") as caught:
+        run_once("api")
+    assert caught.value.kind == "busy"
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("tool", "fault"), [("qaic-runner", "killed"), ("card", "activate-nsp")])
+def test_the_commands_of_a_failed_run_are_there(
+    scenario: Scenario, sdk: Sdk, onnx_file: Path, tmp_path: Path, tool: str, fault: str
+) -> None:
+    device = card(sdk)
+    prepared = prepared_run(sdk, onnx_file, tmp_path)
+    scenario({"tool": tool, "fault": fault})
+    with pytest.raises(StageFailed):
+        execute_run(prepared, device, DirectLauncher(), sdk)
+    lines = prepared.tree.commands.read_text().splitlines()
+    assert [line.split()[0] for line in lines[:1]] == ["mkdir"]
+    assert {str(sdk.compiler), str(sdk.runner)} <= {line.split()[0] for line in lines}
 
 
 def test_a_query_that_hangs_is_given_up(scenario: Scenario, sdk: Sdk) -> None:

@@ -81,6 +81,7 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "iterations_count": ("total", "per-activation"),  # what -n counts
     "rate_convention": ("executions", "samples"),  # what run_benchmark's rate counts
     "time_unit": ("seconds", "microseconds"),  # of run_benchmark's time
+    "completed_waits": (True, False),  # whether getCompleted and getCompletedId wait, or answer QS_AGAIN
     "compiler_makes_parents": (False, True),
     "strict_symbols": (False, True),  # refuse -onnx-define-symbol of a symbol the graph lacks
     "repeated_flag": ("last", "first", "error"),  # a single-valued compiler flag given twice

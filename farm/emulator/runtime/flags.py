@@ -14,7 +14,6 @@ _COMMON: dict[str, tuple[bool, str]] = {
     "model": (True, "path to the model file"),
     "onnx-define-symbol": (True, "<name>,<value> of a dynamic dimension; may be repeated"),
     "aic-hw": (False, "compile for the hardware"),
-    "aic-hw-version": (True, "version of the hardware (default 2.0)"),
     "aic-num-cores": (True, "number of NSP cores of one instance, 1 to 16 (default 1)"),
     "aic-binary-dir": (True, "folder to make for the program"),
     "convert-to-fp16": (False, "run the network in 16-bit floating point"),
@@ -33,6 +32,12 @@ _COMMON: dict[str, tuple[bool, str]] = {
     "network-specialization-config": (True, "JSON file of shape specializations"),
     "aic-enable-depth-first": (False, "process activations in tiles"),
     "aic-depth-first-mem": (True, "memory in MB of a depth-first tile"),
+    "allocator-dealloc-delay": (True, "how long freed on-chip memory stays, 0 to 10"),
+    "size-split-granularity": (True, "granularity of split operations in KiB, 512 to 2048"),
+    "vtcm-working-set-limit-ratio": (True, "share of on-chip memory a working set may take, 0 to 1"),
+    "mdp-load-partition-config": (True, "JSON file that splits the network over several devices"),
+    "mdp-dump-partition-config": (True, "write such a file"),
+    "time-passes": (False, "print the time of each compiler pass"),
     "aic-perf-metrics": (False, "print performance estimates"),
     "aic-perf-warnings": (False, "print performance hints"),
     "ddr-stats": (False, "collect memory statistics"),
@@ -44,8 +49,12 @@ _COMMON: dict[str, tuple[bool, str]] = {
     "device-id": (True, "device to run on after compiling"),
     "v": (False, "say more"),
 }
-_OLD = {"aic-profiling-type": (True, "statistics to build in: stats, trace or latency")}
+_OLD = {
+    "aic-hw-version": (True, "version of the hardware (default 2.0)"),
+    "aic-profiling-type": (True, "statistics to build in: stats, trace or latency"),
+}
 _MODERN = {
+    "aic-hw-version": (True, "version of the hardware: 2.0 (default), ai100"),
     "stats-level": (True, "statistics to build in, 10 to 100 (default 40)"),
     "retained-state": (False, "keep state on the device"),
     "allow-mxint8-mdp-io": (False, "MXINT8 between devices"),

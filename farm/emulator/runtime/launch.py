@@ -42,7 +42,14 @@ def main() -> int:
     root = package.parent.parent
     sys.path.insert(0, str(package.parent))
     program, argv = sys.argv[1], sys.argv[2:]
-    note_call(root, program, argv)
+    try:
+        note_call(root, program, argv)
+    except PermissionError as error:
+        print(
+            f"{program}: {error.filename}: not yours to write: make your own root (farm emulator init DIR)",
+            file=sys.stderr,
+        )
+        return 1
     faults = import_module("emulator.faults")
     try:
         status: int = import_module(f"emulator.{MODULES[program]}").main(program, argv, root)

@@ -83,7 +83,7 @@ def render(rows: NDArray[np.int64], first: int = 0, activation: int = 0, preambl
 
 
 def write(
-    directory: Path,
+    directory: str | Path,
     tables: list[NDArray[np.int64]],
     numbering: str,
     *,
@@ -92,15 +92,18 @@ def write(
 ) -> list[str]:
     """Write one file for each activation's rows; what the runner says about it, line by line.
 
+    The lines name files as `directory` was given: a leading `./` stays. Source: recorded runner logs.
+
     numbering: files from 0, from 1, or every activation into file 0, where the last one stays (NUMBERINGS).
     """
     said = []
     for activation, rows in enumerate(tables):
         number = {"zero": activation, "one": activation + 1, "all-into-zero": 0}[numbering]
-        path = directory / f"aic-profiling-program-{number}-latency.txt"
+        shown = f"{directory}/aic-profiling-program-{number}-latency.txt"
+        path = Path(shown)
         if path.exists():
-            said.append(f"Deleting previous file: {path}")
+            said.append(f"Deleting previous file: {shown}")
             path.unlink()
-        said.append(f"Writing file:{path}")
+        said.append(f"Writing file:{shown}")
         path.write_text(render(rows, first, activation, preamble))
     return said

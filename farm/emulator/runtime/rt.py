@@ -25,6 +25,7 @@ from .rt_types import (
     QLogLevel,
     QStatus,
     data_type,
+    numpy_type,
 )
 
 __all__ = [
@@ -83,14 +84,22 @@ class Qpc:
 
 
 class InferenceVector:
-    """The buffers of one inference, zero until they are set."""
+    """The buffers of one inference, random until they are set: whole numbers 0 or 1, reals in [0, 1)."""
 
     def __init__(self, mappings: Sequence[BufferMapping]) -> None:
-        self._buffers: list[QBuffer] = [QBuffer(bytes(mapping.size)) for mapping in mappings]
+        random = np.random.default_rng()
+        self._buffers = [_random_buffer(mapping, random) for mapping in mappings]
 
     def getVector(self) -> list[QBuffer]:
         """The buffers, to be read and replaced in place."""
         return self._buffers
+
+
+def _random_buffer(mapping: BufferMapping, random: np.random.Generator) -> QBuffer:
+    dtype = numpy_type(mapping.dataType)
+    count = mapping.size // dtype.itemsize
+    values = random.random(count) if dtype.kind == "f" else random.integers(0, 2, count)
+    return QBuffer(values.astype(dtype))
 
 
 def decode(loaded: program.Program, buffers: Sequence[bytes]) -> dict[str, Array] | None:
@@ -171,6 +180,8 @@ class InferenceSet:
         self._active = api.Active(
             qpc.program, context.qids[0] if devId is None else devId, numActivations, setSize
         )
+        # No source says whether the completion calls wait: the scenario decides.
+        self._wait = None if self._active.scenario.option("completed_waits") else 0.0
 
     def __del__(self) -> None:
         if hasattr(self, "_active"):
@@ -195,12 +206,12 @@ class InferenceSet:
         return OK, InferenceHandle(self._program)
 
     def getCompleted(self, timeoutUs: int | None = None) -> tuple[QStatus, InferenceHandle | None]:
-        """The next inference to complete."""
-        return self._handle(self._active.take(timeout=None if timeoutUs is None else timeoutUs / 1e6))
+        """The next inference to complete; QS_AGAIN when none is there in time."""
+        return self._handle(self._active.take(timeout=self._wait if timeoutUs is None else timeoutUs / 1e6))
 
     def getCompletedId(self, id: int) -> tuple[QStatus, InferenceHandle | None]:
-        """The inference submitted with that id; QS_AGAIN when there is none."""
-        return self._handle(self._active.take(id))
+        """The inference submitted with that id; QS_AGAIN when there is none, or not yet."""
+        return self._handle(self._active.take(id, self._wait))
 
     def _handle(self, request: api.Request | None) -> tuple[QStatus, InferenceHandle | None]:
         if request is None:

@@ -104,6 +104,11 @@ def data_type(dtype: np.dtype[Any]) -> BufferDataTypeEnum:
     return _DATA_TYPES.get(dtype.name, BufferDataTypeEnum.BUFFER_DATA_TYPE_INT8)
 
 
+def numpy_type(kind: BufferDataTypeEnum) -> np.dtype[Any]:
+    """The numpy type of a buffer; a type that data_type never gives is bytes."""
+    return np.dtype(next((name for name, known in _DATA_TYPES.items() if known == kind), "uint8"))
+
+
 class QIDList(list[int]):
     """Device numbers."""
 

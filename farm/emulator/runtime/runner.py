@@ -227,7 +227,8 @@ class Run:
         fewer = self._fault("latency-fewer")
         tables = result.rows if fewer is None else result.rows[: int(fewer.get("files", 1))]
         preamble = 4 if self._fault("latency-five-headers") is None else 5
-        said = profile.write(self.profile_dir, tables, numbering, first=self.profile.start, preamble=preamble)
+        directory = self._value("aic-profiling-out-dir", ".")
+        said = profile.write(directory, tables, numbering, first=self.profile.start, preamble=preamble)
         empty = self._fault("latency-empty") is not None
         for path in self.profile_dir.glob("aic-profiling-program-*-latency.txt"):
             if empty:
@@ -247,10 +248,10 @@ class Run:
             f"InferenceCnt {result.inferences} TotalDuration {result.duration_us}us "
             f"BatchSize {program.batch_size} Inf/Sec {printed:.3f}",
         ]
-        return lines + (_device_report(program, result) if self.settings.modern else [])
+        return lines + (_device_report(self.qid, program, result) if self.settings.modern else [])
 
 
-def _device_report(program: programs.Program, result: engine.EngineResult) -> list[str]:
+def _device_report(qid: int, program: programs.Program, result: engine.EngineResult) -> list[str]:
     """The report newer SDKs add: batches and samples per second of each activation."""
     rates = [count * 1e6 / result.duration_us for count in result.counts]
     mean = sum(rates) / len(rates)
@@ -259,7 +260,7 @@ def _device_report(program: programs.Program, result: engine.EngineResult) -> li
         "--- Aggregated Device Metrics Report ---",
         f"{'Metric':<28}, {'Avg':>12}, {'Min':>12}, {'Max':>12}, {'Std':>12}",
     ]
-    for name, scale in (("BatchInfPerSec_Dev_0_Func_0", 1), ("InfPerSec_Dev_0_Func_0", program.batch_size)):
+    for name, scale in (("BatchInfPerSec", 1), ("InfPerSec", program.batch_size)):
         figures = ", ".join(f"{value * scale:>12.3f}" for value in (mean, min(rates), max(rates), std))
-        lines.append(f"{name:<28}, {figures}")
+        lines.append(f"{f'{name}_Dev_{qid}_Func_0':<28}, {figures}")
     return lines

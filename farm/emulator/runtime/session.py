@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from . import api, compiler, engine, program, qpc
+from . import api, compiler, engine, flags, program, qpc, settings
 from .program import Array
 
 _DEFAULT_SET_SIZE = 10
@@ -29,6 +29,8 @@ _RUN_OPTIONS: dict[str, Any] = {
 _UPDATABLE = ("num_activations", "dev_id", "set_size")
 #: Compile options whose flag is not simply their name with dashes.
 _FLAG_NAMES = {"custom_io_list_file": "custom-IO-list-file", "output_dir": "aic-binary-dir"}
+#: Accepted without effect.
+_IGNORED = {"oversubscription_name"}
 _PERCENTILES = {"P25": 25, "P50": 50, "P75": 75, "P90": 90, "P99": 99, "P999": 99.9}
 
 
@@ -46,6 +48,10 @@ class Session:
             text = Path(options.pop("options_path")).read_text()
             options = {**import_module("yaml").safe_load(text), **options}
         self._options = {**_RUN_OPTIONS, **{key: options.pop(key) for key in _RUN_OPTIONS if key in options}}
+        known = flags.known(settings.load(api.ROOT).modern)
+        for key in options:
+            if _flag_name(key) not in known and key not in _IGNORED:
+                raise ValueError(f"{key} is not an option of Session")
         if self._options["backend"] != "aic":
             raise ValueError(f"backend {self._options['backend']!r} is not supported: use 'aic'")
         if self._options["enable_metrics"] and self._options["enable_profiling"]:
@@ -70,10 +76,11 @@ class Session:
 
     def _compile(self, model: Path, options: Mapping[str, Any]) -> Path:
         self._scratch = tempfile.TemporaryDirectory(prefix="qaic-session-")
-        flags = {"output_dir": str(Path(self._scratch.name) / "qpc"), **options}
+        given = {key: value for key, value in options.items() if key not in _IGNORED}
+        asked = {"output_dir": str(Path(self._scratch.name) / "qpc"), **given}
         argv = [f"-m={model}", "-aic-hw", "-compile-only"]
-        for key, value in flags.items():
-            name = _FLAG_NAMES.get(key, key.replace("_", "-"))
+        for key, value in asked.items():
+            name = _flag_name(key)
             if key == "onnx_define_symbol":
                 pairs = value.items() if isinstance(value, Mapping) else value
                 argv += [f"-{name}={symbol},{size}" for symbol, size in pairs]
@@ -83,7 +90,7 @@ class Session:
                 argv.append(f"-{name}={value}")
         if compiler.main("qaic-exec", argv, api.ROOT) != 0:
             raise RuntimeError(f"Failed to compile {model}")
-        found = Path(flags["output_dir"]) / qpc.PROGRAM_FILE
+        found = Path(asked["output_dir"]) / qpc.PROGRAM_FILE
         if not found.is_file():
             raise RuntimeError(f"Failed to compile {model}: no {qpc.PROGRAM_FILE}")
         return found
@@ -214,6 +221,10 @@ class Session:
         """Print the latencies of the last n inferences."""
         for latency in self._latencies[-n:]:
             print(f"latency: {latency} s")
+
+
+def _flag_name(option: str) -> str:
+    return _FLAG_NAMES.get(option, option.replace("_", "-"))
 
 
 def _shapes(bindings: Sequence[program.Binding]) -> dict[str, tuple[tuple[int, ...], Any]]:

@@ -7,7 +7,7 @@ local fresh = not old or cjson.decode(old).pci_address ~= cjson.decode(facts).pc
 call('HSET', at, 'facts', facts, 'nsp_total', ARGV[3])
 if fresh then
   call('HSET', at, 'health', 'unknown', 'reason', '', 'strikes', 0)
-  call('HDEL', at, 'probing', 'probe_at')
+  call('HDEL', at, 'probing', 'prober', 'probe_at')
 end
 call('SADD', key('cards'), queue)
 tell(queue)

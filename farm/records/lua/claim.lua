@@ -22,7 +22,7 @@ if kind == 'run' then
   if k[1] ~= 'good' then
     local due = k[1] ~= 'quarantined' or tonumber(k[4] or '0') <= clock()
     if due and not busy and (not k[5] or tonumber(k[5]) <= clock()) then
-      call('HSET', key('k', queue), 'probing', clock() + lease_ms * 8)
+      call('HSET', key('k', queue), 'probing', clock() + lease_ms * 8, 'prober', worker)
       return answer({'probe'})
     end
     return {}

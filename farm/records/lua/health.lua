@@ -2,6 +2,6 @@
 local at = key('k', ARGV[1])
 if call('EXISTS', at) == 0 then return 0 end
 call('HSET', at, 'health', ARGV[2], 'reason', ARGV[3], 'strikes', ARGV[4], 'probe_at', clock() + tonumber(ARGV[5]))
-call('HDEL', at, 'probing')
+call('HDEL', at, 'probing', 'prober')
 tell(ARGV[1])
 return 1

@@ -4,6 +4,10 @@ local queues = call('HGET', key('w', worker), 'queues')
 for _, q in ipairs(cjson.decode(queues or '[]')) do call('SREM', key('idle', q), worker) end
 if ARGV[2] == '1' then
   call('ZREM', key('workers'), worker)
+  local card = call('HGET', key('w', worker), 'card')
+  if card and card ~= '' and call('HGET', key('k', card), 'prober') == worker then
+    call('HDEL', key('k', card), 'probing', 'prober')
+  end
   call('DEL', key('w', worker))
 elseif queues then
   call('HSET', key('w', worker), 'state', 'stopping')

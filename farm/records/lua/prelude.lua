@@ -22,7 +22,7 @@
 -- farm:w:<worker>       hash    queues (JSON), node, pid, card, state (idle|busy|stopping), stage; nonce, answer: its last claim
 -- farm:idle:<queue>     set     workers that would answer a bell of the queue
 -- farm:cards            set     queue names of cards
--- farm:k:<queue>        hash    a card: facts (JSON), nsp_total, health, reason, drained, strikes, probing, probe_at (farm clock),
+-- farm:k:<queue>        hash    a card: facts (JSON), nsp_total, health, reason, drained, strikes, probing (until, farm clock), prober, probe_at (farm clock),
 --                               stage, job, since (farm clock), expected: what runs on it; done
 -- farm:k:<queue>:claims set     stages claimed for the card, running or being prepared
 -- farm:k:<queue>:running set    those of them that hold it: one, or several on a shared card
@@ -126,9 +126,11 @@ end
 -- A worker takes a stage up: the lease runs, the worker is busy, the card is spoken for.
 local function take(stage, worker, queue, lease_ms)
   call('ZADD', key('leases'), clock() + lease_ms, stage)
-  call('HSET', key('w', worker), 'state', 'busy', 'stage', stage)
-  for _, q in ipairs(cjson.decode(call('HGET', key('w', worker), 'queues') or '[]')) do
-    call('SREM', key('idle', q), worker)
+  local w = call('HMGET', key('w', worker), 'queues', 'state')
+  -- A worker that was silent for too long is not known: it registers again with its next beat.
+  if w[1] then
+    call('HSET', key('w', worker), 'state', w[2] == 'stopping' and 'stopping' or 'busy', 'stage', stage)
+    for _, q in ipairs(cjson.decode(w[1])) do call('SREM', key('idle', q), worker) end
   end
   if queue ~= '' then call('SADD', key('k', queue, 'claims'), stage) end
 end

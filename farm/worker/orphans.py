@@ -1,0 +1,57 @@
+"""Orphans: SDK tools and exporters whose keeper was killed. They may still use a card, and nobody ends them.
+
+Every child of a keeper carries a mark that names the keeper and its farm, so that a worker which starts on
+the node recognises what a dead keeper of its own farm left behind, and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from pathlib import Path
+
+import psutil
+
+from farm.domain.digest import digest
+from farm.sdk.tree import MARK
+
+#: TERM to KILL.
+GRACE_S = 2.0
+_KIND = "keeper"
+
+
+def keeper_mark(home: Path, keeper: int) -> str:
+    """A fresh mark for a child of the running process `keeper`."""
+    started = psutil.Process(keeper).create_time()
+    return ":".join([_KIND, _scope(home), str(keeper), repr(started), secrets.token_hex(8)])
+
+
+def end_orphans(home: Path) -> list[int]:
+    """End the children of dead keepers of the farm at `home`, with all they started; their pids."""
+    orphans = [process for process in psutil.process_iter() if _is_orphan(process, _scope(home))]
+    for signal in (psutil.Process.terminate, psutil.Process.kill):
+        for process in orphans:
+            with contextlib.suppress(psutil.Error):
+                signal(process)
+        if not psutil.wait_procs(orphans, GRACE_S)[1]:
+            break
+    return [process.pid for process in orphans]
+
+
+def _scope(home: Path) -> str:
+    """The farm, and the process namespace in which its pids mean anything."""
+    return digest([str(home), str(Path("/proc/self/ns/pid").readlink())], 16)
+
+
+def _is_orphan(process: psutil.Process, scope: str) -> bool:
+    try:
+        kind, found, keeper, started, _ = process.environ().get(MARK, "").split(":")
+        if (kind, found) != (_KIND, scope) or process.status() == psutil.STATUS_ZOMBIE:
+            return False
+    except (ValueError, OSError, psutil.Error):
+        return False
+    try:
+        owner = psutil.Process(int(keeper))
+        return repr(owner.create_time()) != started or owner.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

@@ -1,0 +1,1 @@
+"""Faults: what is killed, stopped, cancelled or broken while the farm works."""

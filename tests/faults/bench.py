@@ -1,0 +1,226 @@
+"""A farm in parts: real Redis, real workers and coordinators, one emulated SDK, artifacts ready to run.
+
+Each part is a process of its own, so that a test can kill, stop or restart it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from farm.artifacts import Store
+from farm.domain.job import CardConfiguration, Job, StageKind
+from farm.domain.plan import plan
+from farm.local.process import worker_argv
+from farm.records import Records, connect
+from farm.sdk.launcher import DirectLauncher
+from farm.stages.exporter import Exporter
+from farm.worker.building import StoreBuilder
+from farm.worker.perform import Performer
+from tests.emulator.emulated import encoder, save
+from tests.redis_server import RedisProcess
+
+ROOT = Path(__file__).parents[2]
+CONFIG = CardConfiguration(batch_size=2, seq_length=16, cores=2, instances=2, set_size=2)
+CPU: tuple[StageKind, ...] = ("export", "compile", "reference")
+
+
+class Made:
+    """An emulated SDK root and a store in which a small model is exported, compiled and referenced."""
+
+    def __init__(self, root: Path, folder: Path) -> None:
+        self.root = root
+        self.store = folder / "store"
+        self.model = save(encoder(width=256), folder / "model.onnx")
+        self.outcomes: dict[str, Mapping[str, Any]] = {}
+        stages = {stage.kind: stage.ask for stage in plan([self.job()]).stages}
+        with Exporter() as exporter:
+            performer = Performer(Store(self.store), DirectLauncher(), exporter, root)
+            builder, log = StoreBuilder(performer.store), folder / "made.log"
+            export = performer.export(stages["export"], builder, log)
+            self.outcomes["export"] = export
+            self.outcomes["compile"] = performer.compile(stages["compile"], export, builder, log)
+            self.outcomes["reference"] = performer.reference(stages["reference"], export, builder, log)
+
+    def job(self, **changes: Any) -> Job:
+        """A one-second job of the small model."""
+        return Job(str(self.model), "default", "balanced", CONFIG, weights="local", seconds=1, **changes)
+
+
+class Bench:
+    """The parts, over one folder. Whatever was started is ended by `close`."""
+
+    def __init__(self, folder: Path, made: Made, **settings: str) -> None:
+        self.folder = folder
+        self.made = made
+        self.home = folder / "home"
+        self.home.mkdir(parents=True)
+        self.started: list[subprocess.Popen[bytes]] = []
+        self.redis = RedisProcess(durable=True)
+        self.redis.start()
+        self.records = Records(connect(self.redis.url))
+        self.scenario()
+        self.env = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "FARM_HOME": str(self.home),
+            "FARM_STORE": str(made.store),
+            "FARM_REDIS_URL": self.redis.url,
+            "FARM_SDK_ROOT": str(made.root),
+            "FARM_LEASE_S": "3",
+            "AIC_EMULATOR_SCENARIO": str(folder / "scenario.json"),
+            **settings,
+        }
+
+    def scenario(self, *rules: dict[str, Any]) -> None:
+        """What is to go wrong from now on; nothing, when no rule is given."""
+        aside = self.folder / "scenario.new"
+        aside.write_text(json.dumps({"rules": rules}))
+        aside.rename(self.folder / "scenario.json")
+
+    def slow_runs(self, seconds: float) -> None:
+        """Each run takes that much longer from now on, and idles meanwhile."""
+        self.scenario({"tool": "qaic-runner", "fault": "slow", "seconds": seconds})
+
+    def start(self, name: str, argv: list[str], **env: str) -> subprocess.Popen[bytes]:
+        """A process in a session of its own, its output in `<name>.log`."""
+        with (self.folder / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                argv,
+                env={**self.env, **env},
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.started.append(process)
+        return process
+
+    def coordinator(self, name: str = "coordinator") -> subprocess.Popen[bytes]:
+        return self.start(name, [sys.executable, "-m", "farm", "coordinator"])
+
+    def worker(self, queue: str = "device.0", name: str = "worker", **env: str) -> subprocess.Popen[bytes]:
+        """A worker, once the records know it (a card's: once the card is proved good)."""
+        kind, queues = ("device", [queue]) if queue.startswith("device.") else ("cpu", queue.split(","))
+        before = {w["worker"] for w in self.records.fleet.workers()}
+        process = self.start(name, worker_argv(kind, queues, name=name), **env)  # type: ignore[arg-type]
+        self.until(lambda: {w["worker"] for w in self.records.fleet.workers()} - before, 30, "a worker")
+        return process
+
+    def good(self, device: int = 0) -> None:
+        """Wait until the card is proved good."""
+        self.until(lambda: self.card(device)["health"] == "good", 30, f"card {device} to be good")
+
+    def card(self, device: int = 0) -> dict[str, Any]:
+        return next((c for c in self.records.cards() if c["device"] == str(device)), {"health": None})
+
+    def submit(self, *jobs: Job) -> str:
+        """A campaign whose runs are ready at once; answers its id."""
+        campaign = self.records.submit(plan(jobs), label=None, priority=0, command=["test"])
+        self.do_cpu_stages(CPU)
+        return campaign
+
+    def do_cpu_stages(self, kinds: tuple[StageKind, ...]) -> None:
+        """Settle the ready stages of these kinds with what was made before."""
+        fleet, claims = self.records.fleet, self.records.claims
+        fleet.register("stand-in", kinds, node="test", pid=os.getpid())
+        for kind in kinds:
+            while claim := claims.claim("stand-in", kind, kind, os.urandom(8).hex()):
+                outcome = self.made.outcomes.get(kind, {"cosine_min": 1.0, "accuracy": "pass"})
+                claims.done(claim.stage, claim.token, outcome)  # type: ignore[union-attr]
+        fleet.leave("stand-in")
+
+    def runs(self, campaign: str) -> dict[str, int]:
+        """How many run stages are in each state."""
+        found: dict[str, int] = self.records.status(campaign)["stages"]["run"]
+        return found
+
+    def history(self, campaign: str, nth: int = 0, stage: str = "run") -> list[dict[str, Any]]:
+        """The attempts of a stage of the campaign's nth job, oldest first."""
+        job = self.records.jobs(campaign)[nth]["job"]
+        return [entry for entry in self.records.job(job)["history"] if entry["stage"] == stage]
+
+    def until(self, there: Callable[[], Any], limit_s: float, what: str) -> float:
+        """Wait for something to be so, woken by the records' news; the seconds it took."""
+        started = time.monotonic()
+        while not there():
+            if time.monotonic() - started > limit_s:
+                raise AssertionError(f"no {what} within {limit_s} s\n{self.tails()}")
+            self.news()
+        return time.monotonic() - started
+
+    def news(self) -> None:
+        """Until something changed in the records, at most 50 ms."""
+        with self.records.client.pubsub(ignore_subscribe_messages=True) as listener:
+            listener.subscribe("farm:changed")
+            listener.get_message(timeout=0.01)
+            listener.get_message(timeout=0.04)
+
+    def processes(self, text: str = "") -> list[psutil.Process]:
+        """Processes of this bench whose command line holds `text`."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                ours = process.environ().get("FARM_HOME") == str(self.home)
+                if ours and process.status() != psutil.STATUS_ZOMBIE and text in " ".join(process.cmdline()):
+                    found.append(process)
+            except (psutil.Error, OSError):
+                continue
+        return found
+
+    def runner(self, *, limit_s: float = 20, but: int | None = None) -> psutil.Process:
+        """The SDK's runner at work on a job (not on the golden program); `but`: not the one of that pid."""
+        found: list[psutil.Process] = []
+
+        def there() -> bool:
+            found[:] = [
+                p
+                for p in self.processes("qaic-runner")
+                if p.pid != but and str(self.home / "work") in str(p.cmdline())
+            ]
+            return bool(found)
+
+        self.until(there, limit_s, "runner")
+        return found[0]
+
+    def keeper(self) -> psutil.Process:
+        [found] = self.processes("farm.worker.keeper")
+        return found
+
+    def pool_process(self) -> psutil.Process:
+        """The worker's process that does the stages: the keeper's parent."""
+        found = self.keeper().parent()
+        assert found is not None
+        return found
+
+    def tails(self, lines: int = 25) -> str:
+        logs = [*self.folder.glob("*.log"), *(self.home / "logs").glob("*.log")]
+        ends = {log.name: log.read_text(errors="replace").splitlines()[-lines:] for log in logs}
+        return "\n".join(line for name, end in ends.items() for line in (f"--- {name}", *end))
+
+    def close(self) -> None:
+        """KILL whatever is left, and the Redis."""
+        for _ in range(20):
+            left = self.processes()
+            for process in left:
+                try:
+                    process.send_signal(signal.SIGKILL)
+                except psutil.NoSuchProcess:
+                    continue
+            if not left:
+                break
+            psutil.wait_procs(left, 2)
+        for started in self.started:
+            started.wait(10)
+        self.records.client.close()
+        self.redis.stop()

@@ -1,0 +1,102 @@
+"""Processes of a farm are killed while a run is on: nothing is lost, done twice, or held by nobody."""
+
+from __future__ import annotations
+
+import time
+
+import psutil
+import pytest
+
+from tests.faults.bench import Bench
+
+#: Longer than any test takes: a run of this length ends only by being ended.
+LONG_S = 90
+
+
+def started_run(bench: Bench) -> tuple[str, psutil.Process]:
+    """A campaign of one job whose runner is at work, and will be."""
+    bench.coordinator()
+    bench.worker()
+    bench.good()
+    bench.slow_runs(LONG_S)
+    campaign = bench.submit(bench.made.job())
+    return campaign, bench.runner()
+
+
+def test_a_killed_worker_hands_its_run_back_at_once(bench: Bench) -> None:
+    campaign, runner = started_run(bench)
+    before = bench.pool_process().pid
+    psutil.Process(before).kill()
+    took = bench.until(lambda: bench.history(campaign)[0].get("outcome"), 10, "hand-over")
+    assert bench.history(campaign)[0]["outcome"] == "worker lost"
+    assert took < 2
+    assert not runner.is_running() or runner.status() == psutil.STATUS_ZOMBIE
+    bench.runner(but=runner.pid)
+    assert len(bench.history(campaign)) == 2
+    assert bench.pool_process().pid != before
+
+
+@pytest.mark.parametrize("who", ["keeper", "keeper and worker", "all"])
+def test_without_its_keeper_a_run_is_claimed_again_after_its_lease(bench: Bench, who: str) -> None:
+    campaign, runner = started_run(bench)
+    keeper, pool = bench.keeper(), bench.pool_process()
+    began = time.monotonic()
+    doomed = {"keeper": [keeper], "keeper and worker": [keeper, pool], "all": [runner, keeper, pool]}[who]
+    for process in doomed:
+        process.suspend()
+    for process in doomed:
+        process.kill()
+    bench.until(lambda: bench.history(campaign)[0].get("outcome"), 10, "lapse")
+    assert bench.history(campaign)[0]["outcome"] == "lease lapsed"
+    bench.runner(but=runner.pid)
+    assert time.monotonic() - began < 3 + 2 + 8, "lease, detection, and the way to the card"
+    assert not runner.is_running(), "an orphan is ended: two runs never share the card"
+    bench.until(lambda: len(bench.history(campaign)) == 2, 5, "second attempt")
+
+
+def test_a_killed_idle_keeper_is_replaced_and_its_worker_takes_work_again(bench: Bench) -> None:
+    bench.coordinator()
+    bench.worker()
+    bench.good()
+    before = bench.keeper()
+    before.kill()
+    bench.until(lambda: any(p.pid != before.pid for p in bench.processes("farm.worker.keeper")), 10, "keeper")
+    campaign = bench.submit(bench.made.job())
+    bench.until(lambda: bench.runs(campaign)["done"], 20, "result")
+
+
+def test_a_job_that_kills_its_worker_each_time_fails_after_three_attempts(bench: Bench) -> None:
+    campaign, runner = started_run(bench)
+    for attempt in range(3):
+        bench.pool_process().kill()
+        bench.until(lambda n=attempt: bench.history(campaign)[n].get("outcome"), 10, "hand-over")  # type: ignore[misc]
+        if attempt < 2:
+            runner = bench.runner(but=runner.pid)
+    [job] = bench.records.jobs(campaign)
+    assert (job["state"], job["error_kind"], job["attempts"]) == ("failed", "host", 3)
+    assert bench.card()["health"] == "good", "the card is not to blame"
+
+
+def test_the_coordinator_is_killed_and_another_goes_on(bench: Bench) -> None:
+    first = bench.coordinator()
+    bench.worker()
+    bench.good()
+    first.kill()
+    first.wait(10)
+    campaign = bench.submit(*(bench.made.job(repeat=n) for n in range(3)))
+    assert bench.runs(campaign)["done"] == 0
+    bench.coordinator("second")
+    assert bench.until(lambda: bench.runs(campaign)["done"], 20, "first result") < 8
+    bench.until(lambda: bench.runs(campaign)["done"] == 3, 20, "three results")
+    assert [len(bench.history(campaign, nth)) for nth in range(3)] == [1, 1, 1]
+
+
+def test_two_coordinators_do_no_harm(bench: Bench) -> None:
+    bench.coordinator("one")
+    bench.coordinator("two")
+    bench.worker()
+    bench.good()
+    campaign = bench.submit(*(bench.made.job(repeat=n) for n in range(4)))
+    bench.until(lambda: bench.runs(campaign)["done"] == 4, 30, "four results")
+    assert [len(bench.history(campaign, nth)) for nth in range(4)] == [1] * 4
+    assert bench.card()["done"] == 4
