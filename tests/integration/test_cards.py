@@ -70,7 +70,7 @@ def busy_share(results: list[dict[str, Any]]) -> float:
     starts = [datetime.fromisoformat(r["started"]).timestamp() for r in results]
     held = [r["card_s"] for r in results]
     end = max(start + seconds for start, seconds in zip(starts, held, strict=True))
-    return sum(held) / (end - min(starts))
+    return float(sum(held) / (end - min(starts)))
 
 
 def test_a_second_worker_raises_the_cards_busy_share(modelled_farm: LocalFarm) -> None:

@@ -1,0 +1,45 @@
+"""A worker that was silent for too long is forgotten, and is welcome back with what it still does."""
+
+from __future__ import annotations
+
+from farm.domain.states import after_failure
+from farm.records import Records
+from farm.records.claims import Probe
+from tests.records import scene
+
+
+def test_a_forgotten_worker_takes_its_lapsed_stage_up_again(records: Records) -> None:
+    campaign = scene.submit(records, scene.job())
+    worker = scene.cpu(records)
+    claim = scene.must_claim(records, worker, "export")
+    scene.advance(records, 20, beating=False)
+    assert records.fleet.tick("test") == [claim.stage]
+    verdict = after_failure("host", {}, [])
+    records.claims.ended(claim.stage, claim.token, verdict, error="silent", lapsed=True)
+    assert records.fleet.workers() == []
+    assert records.claims.renew(claim.stage, claim.token, worker) == "ok"
+    assert records.fleet.workers() == [], "nothing is known of it yet but its name"
+    assert not records.fleet.beat(worker), "so it registers again"
+    records.fleet.register(worker, scene.CPU, node="host", pid=1, stage=claim.stage)
+    assert records.claims.done(claim.stage, claim.token, {"key": "k"}) == "ok"
+    assert [(w["worker"], w["state"]) for w in records.fleet.workers()] == [(worker, "idle")]
+    scene.check_counters(records, [campaign])
+
+
+def test_a_forgotten_worker_may_finish_before_it_registers_again(records: Records) -> None:
+    scene.submit(records, scene.job())
+    worker = scene.cpu(records)
+    claim = scene.must_claim(records, worker, "export")
+    scene.advance(records, 12, beating=False)
+    records.fleet.tick("test")
+    assert records.claims.renew(claim.stage, claim.token, worker) == "ok"
+    assert records.claims.done(claim.stage, claim.token, {"key": "k"}) == "ok"
+
+
+def test_a_worker_that_dies_while_it_proves_a_card_leaves_the_card_to_the_next(records: Records) -> None:
+    first, second = scene.card(records, good=False), scene.card(records, worker="second", good=False)
+    assert isinstance(records.claims.claim(first, "device.0", "run", "a"), Probe)
+    assert records.claims.claim(second, "device.0", "run", "b") is None
+    records.fleet.leave(first)
+    assert records.fleet.ring() == ["device.0"]
+    assert isinstance(records.claims.claim(second, "device.0", "run", "c"), Probe)
