@@ -124,4 +124,4 @@ def _show_jobs(jobs: Sequence[Job], as_json: bool) -> None:
     from farm.report.jobs import requested_grid
 
     show(requested_grid(documents).rich())
-    note(f"{len(jobs)} jobs; u = your option, t = table row, d = default, r = reduced to fit the card")
+    note(f"jobs: {len(jobs)}; u = your option, t = table row, d = default, r = reduced to fit the card")

@@ -10,7 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -69,10 +70,25 @@ def up(options: UpOptions, say: Callable[[str], None] | None = None) -> int:
     if running is not None:
         tell(f"already up (pid {running['pid']}, {running['cards']} cards); `farm down` stops it")
         return 0
-    root, devices = _cards(options, home)
-    if options.detach:
-        return _detached(options, home, tell)
-    return _supervise(options, home, root, devices, tell)
+    with _alone(home):
+        root, devices = _cards(options, home)
+        if not options.detach:
+            return _supervise(options, home, root, devices, tell)
+    return _detached(options, home, tell)
+
+
+@contextmanager
+def _alone(home: Home) -> Iterator[None]:
+    """One `farm up` a folder. The lock is not inherited by children: it ends with this process."""
+    home.root.mkdir(parents=True, exist_ok=True)
+    with home.lock.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FarmError(
+                f"another `farm up` is starting in {home.root}: wait for it, or set FARM_HOME"
+            ) from error
+        yield
 
 
 def _cards(options: UpOptions, home: Home) -> tuple[Path, list[Device]]:
@@ -115,14 +131,6 @@ def _supervise(
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
     home.logs.mkdir(parents=True, exist_ok=True)
-    # Not inherited by children: the lock ends with this process.
-    only = home.lock.open("w")
-    try:
-        fcntl.flock(only, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        only.close()
-        tell(f"another `farm up` is starting in {home.root}; `farm down` stops it")
-        return 0
     supervisor = Supervisor()
     try:
         redis_url, broker_url = _redis(options, home, supervisor)
@@ -177,7 +185,6 @@ def _supervise(
     finally:
         supervisor.stop()
         home.state.unlink(missing_ok=True)
-        only.close()
     return 0
 
 

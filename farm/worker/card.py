@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 from farm.domain.errors import BadInput, StageFailed
@@ -12,7 +11,7 @@ from farm.domain.queues import qid_of
 from farm.domain.result import iso
 from farm.records import Records
 from farm.records.claims import Claim
-from farm.records.connection import patiently
+from farm.records.connection import AWAY, patiently
 from farm.sdk.devices import Device, query
 from farm.worker.client import Revoked
 from farm.worker.golden import golden_run
@@ -118,7 +117,7 @@ class Card:
         log.info("%s proved good", self.queue, extra={"action": "probe"})
         return True
 
-    def run(self, claim: Claim, stage_log: Path) -> dict[str, Any]:
+    def run(self, claim: Claim) -> dict[str, Any]:
         """Prepare beside whatever the card does now, then hold it and run. The run stage's outcome."""
         if claim.job is None:
             raise StageFailed("host", f"stage {claim.stage} names no job")
@@ -143,13 +142,20 @@ class Card:
         outcome["device"] = self.queue.removeprefix("device.")
         outcome["node"] = self._settings.node
         outcome["queued_s"] = round(max(0, claim.claimed_ms - claim.ready_ms) / 1000, 3)
-        outcome["cards_busy"] = patiently(self._records.fleet.cards_busy)
-        stage_log.write_text(f"run log: {workdir / 'run.log'}\n")
-        self._tell_after(outcome)
+        outcome["log"] = str(workdir / "run.log")
+        if self._settings.share_card:
+            outcome["flags"].append("shared_card")
+        outcome["cards_busy"] = self._note_after(outcome)
         return outcome
 
-    def _tell_after(self, outcome: dict[str, Any]) -> None:
-        """The figures the run saw last, for `farm devices`: nobody asks a card that measures."""
-        if self.device is not None:
-            facts = {name: outcome.get(name) for name in ("temperature_c", "power_w")}
-            patiently(lambda: self._records.fleet.refresh_card(self.queue, facts))
+    def _note_after(self, outcome: dict[str, Any]) -> int | None:
+        """Tell the figures the run saw last (nobody asks a card that measures); how many cards are busy.
+
+        Only where Redis is there: the outcome is not on disk yet and waits for nothing.
+        """
+        facts = {name: outcome.get(name) for name in ("temperature_c", "power_w")}
+        try:
+            self._records.fleet.refresh_card(self.queue, facts)
+            return self._records.fleet.cards_busy()
+        except AWAY:
+            return None

@@ -13,21 +13,17 @@ import signal
 import socket
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from redis.exceptions import RedisError
-
-from farm.domain.errors import BadInput, FarmError, StageFailed
-from farm.domain.states import after_failure
-from farm.records import Records
-from farm.records.connection import connect
+from farm.domain.errors import BadInput, StageFailed
 from farm.sdk.child import Child
 from farm.sdk.launcher import CardLockRequest, lock_taken, try_hold
 from farm.sdk.lock import CardLock
 from farm.worker import wire
+from farm.worker.link import Attempt, Link
 from farm.worker.outbox import Outbox
 
 BEAT_S = 2.0
@@ -39,21 +35,6 @@ LOCK_TRY_S = 0.02
 STOP_S = 4.0
 #: What a stopping worker may still take for the attempt at hand (FARM_GRACE_S).
 GRACE_S = 30.0
-#: How long an orphaned keeper goes on trying to hand its attempt back while Redis is away.
-ORPHAN_S = 600.0
-
-
-@dataclass
-class Attempt:
-    """What is guarded: the fence, and what the verdict on a lost worker needs."""
-
-    stage: str
-    token: str
-    failures: dict[str, int]
-    cards_failed: list[str]
-    uses_exporter: bool
-    ends: float | None
-    revoked: str | None = None
 
 
 @dataclass
@@ -73,11 +54,9 @@ class Keeper:
     ) -> None:
         self.channel = channel
         self.stop_fd = stop_fd
-        self.redis_url = redis_url
         self.outbox = outbox
         self.grace_s = grace_s
-        self.records: Records | None = None
-        self.identity: dict[str, Any] | None = None
+        self.link = Link(redis_url)
         self.attempt: Attempt | None = None
         self.child: Child | None = None
         self.exporter: Child | None = None
@@ -116,7 +95,7 @@ class Keeper:
     def _obey(self, message: dict[str, Any], fds: list[int]) -> None:
         match message["op"]:
             case "register":
-                self.identity = message["identity"]
+                self.link.identity = message["identity"]
                 self.next_beat = 0.0
                 self._beat()
                 self._say({"event": "registered"})
@@ -196,7 +175,9 @@ class Keeper:
             self._revoke("limit")
         if attempt is not None and attempt.revoked is None and now >= self.next_renew:
             self.next_renew = now + RENEW_S
-            self._renew(attempt)
+            answer = self.link.renew(attempt)
+            if answer != "ok":
+                self._revoke(answer)
         if now >= self.next_beat:
             self._beat()
 
@@ -265,50 +246,12 @@ class Keeper:
         self.stopping = True
         if self.attempt is not None:
             self.grace_ends = time.monotonic() + self.grace_s
-        if self.records is not None and self.identity is not None:
-            try:
-                self.records.fleet.stopping(self.identity["worker"])
-            except RedisError:
-                # Celery takes no more bells by itself; the records forget a silent worker.
-                self.records = None
-
-    def _open(self) -> Records | None:
-        if self.records is None:
-            try:
-                self.records = Records(connect(self.redis_url, retries=0, timeout_s=2.0))
-            except (FarmError, RedisError):
-                return None
-        return self.records
-
-    def _renew(self, attempt: Attempt) -> None:
-        records = self._open()
-        if records is None or self.identity is None:
-            return
-        try:
-            answer = records.claims.renew(attempt.stage, attempt.token, self.identity["worker"])
-        except RedisError:
-            # The farm clock stands still while Redis is away, so the lease does too.
-            return
-        if answer != "ok":
-            self._revoke(answer)
+        self.link.stopping()
 
     def _beat(self) -> None:
         self.next_beat = time.monotonic() + BEAT_S
-        records = self._open() if self.identity is not None else None
-        if records is None or self.identity is None or self.stopping:
-            return
-        try:
-            if not records.fleet.beat(self.identity["worker"]):
-                records.fleet.register(
-                    self.identity["worker"],
-                    self.identity["queues"],
-                    node=self.identity["node"],
-                    pid=self.identity["pid"],
-                    card=self.identity["card"],
-                    stage=self.attempt.stage if self.attempt else "",
-                )
-        except RedisError:
-            self.records = None
+        if not self.stopping:
+            self.link.beat(self.attempt)
 
     def _end(self, child: Child) -> None:
         if child.pid not in self.exited:
@@ -323,38 +266,7 @@ class Keeper:
         self._clear()
         if self.exporter is not None:
             self._end(self.exporter)
-        deadline = time.monotonic() + ORPHAN_S
-        while time.monotonic() < deadline:
-            records = self._open()
-            try:
-                if records is not None:
-                    self._hand_back(records)
-                    return
-            except RedisError:
-                self.records = None
-            time.sleep(0.5)
-
-    def _hand_back(self, records: Records) -> None:
-        attempt = self.attempt
-        if attempt is not None and attempt.revoked in (None, "stopping"):
-            left = self.outbox.read(attempt.token)
-            if left is not None:
-                records.claims.done(left.stage, left.token, left.outcome)
-                self.outbox.remove(attempt.token)
-            elif self.stopping:
-                records.claims.hand_back(attempt.stage, attempt.token, attempt.failures, "worker stopped")
-            else:
-                # No pause: the fault was this process, and the next may be elsewhere.
-                verdict = replace(after_failure("host", attempt.failures, attempt.cards_failed), delay_s=0.0)
-                records.claims.ended(
-                    attempt.stage,
-                    attempt.token,
-                    verdict,
-                    error="the worker process died; see its log and the kernel's",
-                    note="worker lost",
-                )
-        if self.identity is not None:
-            records.fleet.leave(self.identity["worker"])
+        self.link.farewell(self.attempt, self.outbox, stopping=self.stopping)
 
 
 def _pass_over(number: int, frame: FrameType | None) -> None:

@@ -179,7 +179,7 @@ class WorkerProcess:
             with stage_log.open("a") as stream:
                 traceback.print_exc(file=stream)
             raise StageFailed("host", f"{type(error).__name__}: {error}", str(stage_log)) from error
-        outcome["log"] = str(stage_log)
+        outcome.setdefault("log", str(stage_log))
         self.outbox.write(Finished(claim.stage, claim.token, outcome))
         answer = patiently(lambda: self.records.claims.done(claim.stage, claim.token, outcome))
         self.outbox.remove(claim.token)
@@ -201,7 +201,7 @@ class WorkerProcess:
         if claim.kind == "compare" and claim.job is not None:
             return performer.compare(ask, claim.job, inputs["export"], inputs["reference"], inputs["run"])
         if claim.kind == "run" and self.card is not None:
-            return self.card.run(claim, stage_log)
+            return self.card.run(claim)
         raise StageFailed("host", f"a worker of {', '.join(self.queues)} cannot do {claim.stage}")
 
     def _failed(self, claim: Claim, error: StageFailed, stage_log: Path) -> None:

@@ -62,9 +62,10 @@ class WorkerSettings:
 
     @classmethod
     def from_environment(cls) -> WorkerSettings:
-        """FARM_REDIS_URL, FARM_HOME, FARM_NODE, FARM_SDK_ROOT, FARM_SHARE_CARD, FARM_LEASE_S, FARM_RUN_LIMIT_S.
+        """FARM_REDIS_URL, FARM_HOME, FARM_NODE, FARM_SDK_ROOT, FARM_SHARE_CARD, FARM_LEASE_S and
+        FARM_RUN_LIMIT_S.
 
-        The last is how long a run's child may take; without it, by the seconds the job asks for.
+        FARM_RUN_LIMIT_S is what a run's child may take, start to finish; else the job's seconds decide.
         """
         root = os.environ.get("FARM_SDK_ROOT")
         limit = os.environ.get("FARM_RUN_LIMIT_S")

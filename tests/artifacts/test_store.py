@@ -114,11 +114,16 @@ def test_a_file_changed_after_it_was_verified_is_found_out(store: Store) -> None
 
 def test_a_digest_is_computed_once_a_process(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(store)
-    fresh, read = Store(store.root), []
-    real = store_module.file_digest
-    monkeypatch.setattr(store_module, "file_digest", lambda path: read.append(path) or real(path))
+    fresh, real = Store(store.root), store_module.file_digest
+    read: list[str] = []
+
+    def noted(path: Path) -> str:
+        read.append(path.name)
+        return real(path)
+
+    monkeypatch.setattr(store_module, "file_digest", noted)
     assert fresh.open(KEY) == fresh.open(KEY)
-    assert sorted(path.name for path in read) == ["facts.json", "programqpc.bin"]
+    assert sorted(read) == ["facts.json", "programqpc.bin"]
 
 
 def test_of_two_builders_the_first_stays_and_the_second_uses_it(store: Store) -> None:

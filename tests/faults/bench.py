@@ -111,11 +111,23 @@ class Bench:
 
     def worker(self, queue: str = "device.0", name: str = "worker", **env: str) -> subprocess.Popen[bytes]:
         """A worker, once the records know it (a card's: once the card is proved good)."""
-        kind, queues = ("device", [queue]) if queue.startswith("device.") else ("cpu", queue.split(","))
         before = {w["worker"] for w in self.records.fleet.workers()}
-        process = self.start(name, worker_argv(kind, queues, name=name), **env)  # type: ignore[arg-type]
+        process = self.start(name, self.worker_argv(queue, name), **env)
         self.until(lambda: {w["worker"] for w in self.records.fleet.workers()} - before, 30, "a worker")
         return process
+
+    @staticmethod
+    def worker_argv(queue: str, name: str) -> list[str]:
+        return worker_argv("device" if queue.startswith("device.") else "cpu", queue.split(","), name=name)
+
+    def clock(self) -> int:
+        """The farm clock, ms."""
+        return int(self.records.client.hget("farm:meta", "clock") or 0)
+
+    def probes(self) -> int:
+        """How many golden runs did not get their card."""
+        log = (self.folder / "worker.log").read_text()
+        return sum("suspect: card" in line for line in log.splitlines())
 
     def good(self, device: int = 0) -> None:
         """Wait until the card is proved good."""
@@ -158,6 +170,13 @@ class Bench:
                 raise AssertionError(f"no {what} within {limit_s} s\n{self.tails()}")
             self.news()
         return time.monotonic() - started
+
+    def files(self, there: Callable[[], Any], limit_s: float, what: str) -> None:
+        """Wait for something to be so that the records do not tell."""
+        deadline = time.monotonic() + limit_s
+        while not there():
+            assert time.monotonic() < deadline, f"no {what} within {limit_s} s\n{self.tails()}"
+            time.sleep(0.02)
 
     def news(self) -> None:
         """Until something changed in the records, at most 50 ms."""

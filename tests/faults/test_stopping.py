@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -60,7 +61,15 @@ def deaf_run(bench: Bench) -> tuple[str, psutil.Process]:
         {"tool": "qaic-runner", "fault": "ignore-sigterm"}, {"tool": "qaic-runner", "fault": "hang"}
     )
     campaign = bench.submit(bench.made.job())
-    return campaign, bench.runner()
+    runner = bench.runner()
+    bench.files(lambda: ignores_term(runner), 10, "deafness")
+    return campaign, runner
+
+
+def ignores_term(process: psutil.Process) -> bool:
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    ignored = next(line for line in status.splitlines() if line.startswith("SigIgn:"))
+    return bool(int(ignored.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
 
 
 @pytest.mark.parametrize("deaf", [False, True])

@@ -1,0 +1,147 @@
+"""Cards that are not ready, busy, broken or gone: the job moves on, the card proves itself anew."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from farm.records import keys
+from farm.sdk.lock import CardLock
+from tests.faults.bench import Bench
+from tests.faults.conftest import MakeBench
+
+
+def two_cards(bench: Bench) -> None:
+    bench.coordinator()
+    bench.worker("device.0", "zero")
+    bench.worker("device.1", "one")
+    bench.good(0)
+    bench.good(1)
+
+
+def probe_soon(bench: Bench, device: int) -> None:
+    """As if the time until the quarantined card's next probe had passed."""
+    bench.records.client.hset(keys.card(f"device.{device}"), "probe_at", 0)
+
+
+def test_a_card_that_is_not_ready_is_left_out_until_a_golden_run_passes(bench: Bench) -> None:
+    bench.scenario({"tool": "card", "fault": "status", "status": "Error", "qid": 0})
+    bench.coordinator()
+    bench.worker("device.0", "zero")
+    assert bench.card(0)["health"] == "quarantined"
+    assert bench.card(0)["reason"].startswith("status Error")
+    bench.worker("device.1", "one")
+    campaign = bench.submit(bench.made.job())
+    bench.until(lambda: bench.runs(campaign)["done"], 20, "result")
+    assert bench.history(campaign)[0]["device"] == "device.1"
+    bench.scenario()
+    probe_soon(bench, 0)
+    bench.good(0)
+    assert bench.card(0)["nsp_total"] == 14
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"tool": "qaic-runner", "fault": "timeout", "qid": 1},
+        {"tool": "card", "fault": "vanish", "qid": 1},
+    ],
+    ids=["hangs up", "vanishes"],
+)
+def test_a_run_that_breaks_on_its_card_is_done_on_another(bench: Bench, rule: dict[str, Any]) -> None:
+    two_cards(bench)
+    bench.scenario(rule, {"tool": "qaic-runner", "fault": "slow", "seconds": 1, "qid": 0})
+    campaign = bench.submit(*(bench.made.job(repeat=n) for n in range(2)))
+    bench.until(lambda: bench.runs(campaign)["done"] == 2, 40, "results")
+    stayed, moved = sorted((bench.history(campaign, nth) for nth in range(2)), key=len)
+    assert [a["device"] for a in stayed] == ["device.0"]
+    assert [a["device"] for a in moved] == ["device.1", "device.0"]
+    assert moved[0]["error_kind"] == "card"
+    bench.until(lambda: bench.card(1)["health"] == "quarantined", 30, "quarantine")
+    assert bench.card(1)["reason"]
+    bench.scenario()
+    probe_soon(bench, 1)
+    bench.good(1)
+
+
+def test_a_run_that_hangs_is_ended_at_its_limit_and_done_on_another_card(make_bench: MakeBench) -> None:
+    bench = make_bench(FARM_RUN_LIMIT_S="3")
+    two_cards(bench)
+    bench.scenario({"tool": "qaic-runner", "fault": "hang", "nth": 1})
+    campaign = bench.submit(bench.made.job())
+    bench.until(lambda: bench.runs(campaign)["done"], 40, "result")
+    first, second = bench.history(campaign)
+    assert first["error_kind"] == "card"
+    assert first["device"] != second["device"]
+    assert {bench.card(0)["health"], bench.card(1)["health"]} == {"good"}, "the golden run cleared it"
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"), [("killed", "host"), ("rate-inconsistent", "host"), ("fail", "host")]
+)
+def test_a_failure_of_the_host_is_tried_again_on_the_same_card(bench: Bench, fault: str, kind: str) -> None:
+    bench.coordinator()
+    bench.worker()
+    bench.good()
+    bench.scenario({"tool": "qaic-runner", "fault": fault, "times": 1})
+    campaign = bench.submit(bench.made.job())
+    bench.until(lambda: bench.runs(campaign)["done"], 30, "result")
+    first, second = bench.history(campaign)
+    assert (first["outcome"], first["error_kind"], second["outcome"]) == ("failed", kind, "done")
+    assert bench.card()["health"] == "good"
+
+
+def test_too_few_free_cores_are_waited_for_without_blame(bench: Bench) -> None:
+    bench.coordinator()
+    bench.worker()
+    bench.good()
+    bench.scenario({"tool": "card", "fault": "activate-nsp", "times": 1})
+    campaign = bench.submit(bench.made.job())
+    bench.until(lambda: bench.runs(campaign)["done"], 30, "result")
+    first, _ = bench.history(campaign)
+    assert first["error_kind"] == "busy"
+    assert bench.card()["health"] == "good"
+
+
+@contextmanager
+def stranger(bench: Bench, address: str) -> Iterator[None]:
+    """This process holds the card, and the farm's records know nothing of it."""
+    lock = CardLock(bench.made.root / "lock", address, 14)
+    assert lock.try_exclusive()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def test_a_card_held_by_a_stranger_is_handed_back_and_waited_for(bench: Bench) -> None:
+    bench.coordinator()
+    bench.worker()
+    bench.good()
+    with stranger(bench, bench.card()["pci_address"]):
+        campaign = bench.submit(bench.made.job())
+        bench.until(lambda: bench.card()["health"] == "suspect", 20, "suspicion")
+        assert f"pid {os.getpid()}" in bench.card()["reason"]
+        bench.until(lambda: bench.history(campaign)[0].get("outcome"), 10, "hand-over")
+        assert bench.history(campaign)[0]["error_kind"] == "busy"
+        tried = bench.probes()
+        bench.until(lambda: bench.probes() > tried, 20, "golden run that does not get the card")
+        assert bench.card()["health"] == "suspect", "a stranger's hold is no fault of the card"
+    bench.good()
+    bench.until(lambda: bench.runs(campaign)["done"], 40, "result")
+
+
+def test_without_the_sdks_test_program_one_is_compiled(bench: Bench) -> None:
+    data = bench.made.root / "test-data"
+    aside = data.rename(data.with_name("test-data.aside"))
+    try:
+        bench.coordinator()
+        bench.worker()
+        bench.good()
+        assert (bench.home / "golden" / "device.0" / "qpc" / "programqpc.bin").is_file()
+    finally:
+        aside.rename(data)

@@ -1,0 +1,1 @@
+"""`farm up`, as its user sees it."""

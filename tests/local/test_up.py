@@ -1,0 +1,187 @@
+"""`farm up` and `farm down` on one emulated card: what is started, supervised, found again and stopped."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from farm.records import Records, connect
+from tests.emulator.emulated import encoder, save
+from tests.integration.local_farm import LocalFarm
+from tests.redis_server import RedisProcess
+
+ONE_CARD = ("--emulate", "1", "--cpu-workers", "1", "--workers-per-device", "1", "--detach")
+
+
+@pytest.fixture
+def farm(tmp_path: Path) -> Iterator[LocalFarm]:
+    made = LocalFarm(home=tmp_path / "home", cwd=tmp_path, env={"FARM_LEASE_S": "3"})
+    yield made
+    made.run("down", check=None)
+    left = made.processes()
+    for process in left:
+        process.kill()
+    assert left == [], "`farm down` leaves no process behind"
+
+
+@pytest.fixture
+def redis_process() -> Iterator[RedisProcess]:
+    server = RedisProcess()
+    server.start()
+    yield server
+    server.stop()
+
+
+def until(farm: LocalFarm, there: Callable[[], Any], limit_s: float, what: str) -> Any:
+    deadline = time.monotonic() + limit_s
+    while not (found := there()):
+        assert time.monotonic() < deadline, f"no {what} within {limit_s} s\n{farm.tails()}"
+        time.sleep(0.05)
+    return found
+
+
+def children(farm: LocalFarm) -> list[psutil.Process]:
+    """What the supervisor started itself."""
+    return psutil.Process(farm.state()["pid"]).children()
+
+
+def the(farm: LocalFarm, *words: str) -> psutil.Process | None:
+    """The supervisor's child whose command line has these words."""
+    for process in children(farm):
+        try:
+            line = process.cmdline()
+        except psutil.NoSuchProcess:
+            continue
+        if all(any(word in part for part in line) for word in words):
+            return process
+    return None
+
+
+def must(farm: LocalFarm, *words: str) -> psutil.Process:
+    found = the(farm, *words)
+    assert found is not None, f"no {words} among {[p.cmdline() for p in children(farm)]}"
+    return found
+
+
+def restarted(farm: LocalFarm, *words: str) -> None:
+    """Kill the child; the supervisor starts another."""
+    before = must(farm, *words)
+    before.kill()
+
+    def another() -> bool:
+        now = the(farm, *words)
+        return now is not None and now.pid != before.pid
+
+    until(farm, another, 10, f"another {words}")
+
+
+def submit(farm: LocalFarm, repeat: int, *options: str) -> str:
+    model = save(encoder(width=256), farm.cwd / "model.onnx")
+    done = farm.run(
+        "submit", "-m", str(model), "-b", "2", "-s", "16", "-c", "2", "-i", "2", "--set-size", "2",
+        "--time", "1", "--repeat", str(repeat), *options,
+    )  # fmt: skip
+    return done.stdout.split()[-1]
+
+
+def records(farm: LocalFarm) -> Records:
+    return Records(connect(farm.state()["redis_url"]))
+
+
+def test_on_a_given_redis_a_farm_is_supervised_until_it_is_told_to_stop(
+    farm: LocalFarm, redis_process: RedisProcess
+) -> None:
+    farm.run("up", *ONE_CARD, "--redis", redis_process.url)
+    assert farm.state()["redis_url"] == farm.state()["broker_url"] == redis_process.url
+    assert the(farm, "redis-server") is None
+    again = farm.run("up", *ONE_CARD)
+    assert f"already up (pid {farm.state()['pid']}, 1 cards)" in again.stderr
+    restarted(farm, "coordinator")
+    restarted(farm, "celery", "device.0")
+    campaign = submit(farm, 1, "--wait")
+    assert [r["state"] for r in farm.results(campaign)] == ["done"]
+    farm.run("down")
+    assert not (farm.home / "up.json").exists()
+    assert farm.run("down").stderr == "farm: nothing is up\n"
+
+
+def test_with_its_own_redis_nothing_is_lost_over_kills_and_down_and_up(farm: LocalFarm) -> None:
+    farm.run("up", *ONE_CARD)
+    assert (farm.home / "up.json").stat().st_mode & 0o777 == 0o600
+    by_hand_finds_the_broker(farm)
+    scenario = Path(farm.state()["sdk_root"]) / "scenario.json"
+    scenario.write_text('{"rules": [{"tool": "qaic-runner", "fault": "slow", "seconds": 2}]}')
+    campaign = submit(farm, 3)
+    found = records(farm)
+    until(farm, lambda: found.status(campaign)["stages"]["run"]["running"], 60, "run")
+    restarted(farm, "redis-server", "records")
+    until(farm, lambda: farm.json("status", campaign)["stages"]["run"]["done"], 30, "result")
+    until(farm, lambda: found.status(campaign)["stages"]["run"]["running"], 30, "second run")
+    found.client.close()
+    farm.run("down")
+    assert farm.processes() == []
+    farm.run("up", *ONE_CARD)
+    farm.run("wait", campaign)
+    results = farm.results(campaign)
+    assert [r["state"] for r in results] == ["done"] * 3
+    attempts = [len(history(farm, r["job"])) for r in results]
+    assert attempts == [1, 1, 1], "what ran when the farm went down was finished"
+
+
+def history(farm: LocalFarm, job: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = farm.json("jobs", job)["history"]
+    return [entry for entry in found if entry["stage"] == "run"]
+
+
+def by_hand_finds_the_broker(farm: LocalFarm) -> None:
+    """A worker started beside the farm listens where the farm rings."""
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "farm", "worker", "cpu", "--name", "by-hand"],
+        env=farm.environment(),
+        cwd=farm.cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        process = psutil.Process(worker.pid)
+        until(farm, lambda: "celery" in process.cmdline(), 20, "worker")
+        environment = process.environ()
+        assert environment["FARM_REDIS_URL"] == farm.state()["redis_url"]
+        assert environment["FARM_BROKER_URL"] == farm.state()["broker_url"] != farm.state()["redis_url"]
+    finally:
+        worker.terminate()
+        worker.wait(60)
+
+
+def test_two_ups_at_once_make_one_farm(farm: LocalFarm) -> None:
+    starting = [
+        subprocess.Popen(
+            [sys.executable, "-m", "farm", "up", *ONE_CARD[:-1]],
+            env=farm.environment(),
+            cwd=farm.cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    try:
+        until(farm, lambda: [p for p in starting if p.poll() is not None], 60, "end of the second one")
+        [second] = [p for p in starting if p.poll() is not None]
+        said = second.communicate(timeout=10)[1]
+        assert second.returncode == 1, said
+        assert "another `farm up` is starting" in said
+    finally:
+        for process in starting:
+            process.terminate()
+        for process in starting:
+            process.communicate(timeout=60)
