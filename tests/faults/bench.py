@@ -242,4 +242,5 @@ class Bench:
         for started in self.started:
             started.wait(10)
         self.records.client.close()
+        self.redis.kill()
         self.redis.stop()

@@ -80,18 +80,15 @@ def test_a_run_that_hangs_is_ended_at_its_limit_and_done_on_another_card(make_be
     assert {bench.card(0)["health"], bench.card(1)["health"]} == {"good"}, "the golden run cleared it"
 
 
-@pytest.mark.parametrize(
-    ("fault", "kind"), [("killed", "host"), ("rate-inconsistent", "host"), ("fail", "host")]
-)
-def test_a_failure_of_the_host_is_tried_again_on_the_same_card(bench: Bench, fault: str, kind: str) -> None:
+def test_a_runner_that_is_killed_is_tried_again_on_the_same_card(bench: Bench) -> None:
     bench.coordinator()
     bench.worker()
     bench.good()
-    bench.scenario({"tool": "qaic-runner", "fault": fault, "times": 1})
+    bench.scenario({"tool": "qaic-runner", "fault": "killed", "times": 1})
     campaign = bench.submit(bench.made.job())
     bench.until(lambda: bench.runs(campaign)["done"], 30, "result")
     first, second = bench.history(campaign)
-    assert (first["outcome"], first["error_kind"], second["outcome"]) == ("failed", kind, "done")
+    assert (first["outcome"], first["error_kind"], second["outcome"]) == ("failed", "host", "done")
     assert bench.card()["health"] == "good"
 
 
@@ -145,3 +142,16 @@ def test_without_the_sdks_test_program_one_is_compiled(bench: Bench) -> None:
         assert (bench.home / "golden" / "device.0" / "qpc" / "programqpc.bin").is_file()
     finally:
         aside.rename(data)
+
+
+def test_workers_that_share_a_card_run_side_by_side_and_say_so(bench: Bench) -> None:
+    bench.coordinator()
+    for name in ("one", "two"):
+        bench.worker(name=name, FARM_SHARE_CARD="1")
+    bench.good()
+    bench.slow_runs(2)
+    campaign = bench.submit(*(bench.made.job(repeat=n) for n in range(2)))
+    bench.until(lambda: bench.records.client.scard("farm:k:device.0:running") == 2, 20, "two runs at once")
+    bench.until(lambda: bench.runs(campaign)["done"] == 2, 30, "end of both")
+    bench.do_cpu_stages(("compare",))
+    assert all("shared_card" in result["flags"] for result in bench.records.results(campaign))
