@@ -39,7 +39,7 @@ def main() -> None:
     request = Request(models=(options.model,), task=options.task, weights="random", seconds=options.seconds)
     [job] = resolve(request, read_lut(LOOKUP_TABLE), catalogue)
     asks = {stage.kind: stage.ask for stage in plan([job], catalogue).stages}
-    with tempfile.TemporaryDirectory(prefix="farm-bench-") as folder, Exporter() as exporter:
+    with tempfile.TemporaryDirectory(prefix="aic-farm-") as folder, Exporter() as exporter:
         home = Path(folder)
         write_root(home / "sdk", cards=1)
         performer = Performer(Store(home / "store"), DirectLauncher(), exporter, home / "sdk")

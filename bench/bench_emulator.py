@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--layers", type=int, default=12)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="farm-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="aic-farm-") as folder:
         root, qpc, scratch = Path(folder, "sdk"), Path(folder, "qpc"), Path(folder, "out")
         scratch.mkdir()
         write_root(root, cards=1)

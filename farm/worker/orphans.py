@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import time
 from pathlib import Path
 
 import psutil
@@ -33,9 +34,26 @@ def end_orphans(home: Path) -> list[int]:
         for process in orphans:
             with contextlib.suppress(psutil.Error):
                 signal(process)
-        if not psutil.wait_procs(orphans, GRACE_S)[1]:
+        if _ended(orphans):
             break
     return [process.pid for process in orphans]
+
+
+def _ended(processes: list[psutil.Process]) -> bool:
+    """Whether all end within GRACE_S. A zombie has ended: a container's init may never reap it."""
+    deadline = time.monotonic() + GRACE_S
+    while any(_runs(process) for process in processes):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _scope(home: Path) -> str:
@@ -46,12 +64,12 @@ def _scope(home: Path) -> str:
 def _is_orphan(process: psutil.Process, scope: str) -> bool:
     try:
         kind, found, keeper, started, _ = process.environ().get(MARK, "").split(":")
-        if (kind, found) != (_KIND, scope) or process.status() == psutil.STATUS_ZOMBIE:
+        if (kind, found) != (_KIND, scope) or not _runs(process):
             return False
     except (ValueError, OSError, psutil.Error):
         return False
     try:
         owner = psutil.Process(int(keeper))
-        return repr(owner.create_time()) != started or owner.status() == psutil.STATUS_ZOMBIE
+        return repr(owner.create_time()) != started or not _runs(owner)
     except psutil.NoSuchProcess:
         return True

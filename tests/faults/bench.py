@@ -5,9 +5,9 @@ Each part is a process of its own, so that a test can kill, stop or restart it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -229,16 +229,14 @@ class Bench:
 
     def close(self) -> None:
         """KILL whatever is left, and the Redis."""
-        for _ in range(20):
+        for _ in range(200):
             left = self.processes()
             for process in left:
-                try:
-                    process.send_signal(signal.SIGKILL)
-                except psutil.NoSuchProcess:
-                    continue
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
             if not left:
                 break
-            psutil.wait_procs(left, 2)
+            time.sleep(0.02)
         for started in self.started:
             started.wait(10)
         self.records.client.close()

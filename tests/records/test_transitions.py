@@ -238,6 +238,23 @@ def test_retry_runs_a_failed_job_again_and_archives_the_old_result(records: Reco
     scene.check_counters(records, [campaign])
 
 
+def test_retry_of_a_failed_job_asks_for_its_artifacts_again(records: Records) -> None:
+    campaign = scene.submit(records, scene.job(), scene.job(cores=1))
+    worker = scene.cpu(records)
+    scene.do(records, worker, "export")
+    first = scene.must_claim(records, worker, "compile")
+    records.claims.ended(first.stage, first.token, after_failure("input", {}, []), error="artifact lost")
+    assert records.retry([campaign], failed_only=True) == 1
+    scene.check_counters(records, [campaign])
+    again = scene.must_claim(records, worker, "export")
+    assert records.claims.build(again, "export-x") == "build", "the lost artifact can be made again"
+    records.claims.done(again.stage, again.token, {"key": "export-x"})
+    second = scene.do(records, worker, "compile")
+    third = scene.do(records, worker, "compile")
+    assert {second.stage, third.stage} >= {first.stage}
+    scene.check_counters(records, [campaign])
+
+
 def test_an_unproved_card_is_probed_before_it_gets_work(records: Records) -> None:
     scene.submit(records, scene.job())
     worker, card = scene.cpu(records), scene.card(records, good=False)

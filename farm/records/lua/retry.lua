@@ -1,5 +1,6 @@
--- ARGV: job. A failed, cancelled or finished job is asked for again: its old result is archived, its own
--- stages and any that ended without success start over; attempt numbers go on rising. Answers 1 or 0.
+-- ARGV: job. A failed, cancelled or finished job is asked for again: its old result is archived, its run and
+-- compare start over; attempt numbers go on rising. Of a job that is not done every stage starts over: one whose
+-- artifact is there finds it, one whose artifact was lost makes it again. Answers 1 or 0.
 local job = ARGV[1]
 local at = key('j', job)
 local state = call('HGET', at, 'state')
@@ -15,7 +16,7 @@ for _, kind in ipairs({'export', 'reference', 'compile', 'run', 'compare'}) do
   local s = key('s', stage)
   local r = call('HMGET', s, 'state', 'campaign', 'needs', 'expected')
   local own = kind == 'run' or kind == 'compare'
-  if FINAL[r[1]] and (own or r[1] ~= 'done') then
+  if FINAL[r[1]] and (own or state ~= 'done') then
     local blockers = 0
     for _, need in ipairs(cjson.decode(r[3])) do
       if get(need, 'state') ~= 'done' then blockers = blockers + 1 end
