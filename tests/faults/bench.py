@@ -34,6 +34,14 @@ CONFIG = CardConfiguration(batch_size=2, seq_length=16, cores=2, instances=2, se
 CPU: tuple[StageKind, ...] = ("export", "compile", "reference")
 
 
+def ended(process: psutil.Process) -> bool:
+    """Whether the process is gone, or waits to be reaped by an init that may never do so."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 class Made:
     """An emulated SDK root and a store in which a small model is exported, compiled and referenced."""
 

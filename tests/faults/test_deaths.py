@@ -7,7 +7,7 @@ import time
 import psutil
 import pytest
 
-from tests.faults.bench import Bench
+from tests.faults.bench import Bench, ended
 
 #: Longer than any test takes: a run of this length ends only by being ended.
 LONG_S = 90
@@ -30,7 +30,7 @@ def test_a_killed_worker_hands_its_run_back_at_once(bench: Bench) -> None:
     took = bench.until(lambda: bench.history(campaign)[0].get("outcome"), 10, "hand-over")
     assert bench.history(campaign)[0]["outcome"] == "worker lost"
     assert took < 2
-    assert not runner.is_running() or runner.status() == psutil.STATUS_ZOMBIE
+    assert ended(runner)
     bench.runner(but=runner.pid)
     assert len(bench.history(campaign)) == 2
     assert bench.pool_process().pid != before
@@ -50,7 +50,7 @@ def test_without_its_keeper_a_run_is_claimed_again_after_its_lease(bench: Bench,
     assert bench.history(campaign)[0]["outcome"] == "lease lapsed"
     bench.runner(but=runner.pid)
     assert time.monotonic() - began < 3 + 2 + 8, "lease, detection, and the way to the card"
-    assert not runner.is_running(), "an orphan is ended: two runs never share the card"
+    assert ended(runner), "an orphan is ended: two runs never share the card"
     bench.until(lambda: len(bench.history(campaign)) == 2, 5, "second attempt")
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import psutil
-
 from farm.domain.job import Job
 from farm.domain.plan import plan
-from tests.faults.bench import CONFIG, Bench
+from tests.faults.bench import CONFIG, Bench, ended
 
 
 def test_a_killed_worker_hands_its_export_back_and_its_exporter_ends(bench: Bench) -> None:
@@ -20,6 +18,6 @@ def test_a_killed_worker_hands_its_export_back_and_its_exporter_ends(bench: Benc
     bench.pool_process().kill()
     took = bench.until(lambda: bench.history(campaign, stage="export")[0].get("outcome"), 10, "hand-over")
     assert took < 2
-    assert not exporter.is_running() or exporter.status() == psutil.STATUS_ZOMBIE
+    assert ended(exporter)
     bench.until(lambda: bench.records.status(campaign)["stages"]["export"]["done"], 60, "export")
     assert [a["outcome"] for a in bench.history(campaign, stage="export")] == ["worker lost", "done"]

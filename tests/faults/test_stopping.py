@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.faults.bench import Bench
+from tests.faults.bench import Bench, ended
 from tests.faults.conftest import MakeBench
 from tests.faults.test_deaths import started_run
 
@@ -44,7 +44,7 @@ def test_a_run_that_outlasts_the_grace_period_is_handed_back_uncounted(make_benc
     assert worker.wait(20) == 0
     assert bench.history(campaign)[0]["outcome"] == "worker stopped"
     assert bench.runs(campaign)["ready"] == 1
-    assert not runner.is_running()
+    assert ended(runner)
     bench.worker(name="next")
     again = bench.runner(but=runner.pid)
     stage = bench.records.claims.lapsed(bench.records.fleet.workers()[0]["stage"])
@@ -79,10 +79,8 @@ def test_a_cancelled_run_ends_and_its_worker_goes_on(bench: Bench, deaf: bool) -
     after = bench.submit(bench.made.job(repeat=1))
     began = time.monotonic()
     assert bench.records.cancel([campaign]) == 1
-    gone, _ = psutil.wait_procs([runner], 10)
-    took = time.monotonic() - began
-    assert gone
-    assert took < 7
+    bench.files(lambda: ended(runner), 10, "end of the runner")
+    assert time.monotonic() - began < 7
     bench.until(lambda: bench.runs(after)["done"], 30, "the next job's result")
     assert bench.records.jobs(campaign)[0]["state"] == "cancelled"
     assert bench.card()["health"] == "good"
