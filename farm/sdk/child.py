@@ -168,7 +168,10 @@ class Child:
     def _watch(self, now: float) -> None:
         usage = self._tree.usage()
         self._peak = max(self._peak, usage.rss_bytes)
-        log_bytes = self.spec.log.stat().st_size
+        try:
+            log_bytes = self.spec.log.stat().st_size
+        except FileNotFoundError:  # somebody tidied up: the child goes on, its CPU time tells of progress
+            log_bytes = 0
         if log_bytes != self._log_bytes or usage.cpu_s - self._cpu_s >= _PROGRESS_CPU_S:
             self._log_bytes, self._cpu_s, self._progress_at = log_bytes, usage.cpu_s, now
         memory, idle = self.spec.memory_bytes, self.spec.idle_s

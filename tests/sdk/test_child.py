@@ -81,6 +81,12 @@ def test_the_time_limit_ends_it(tmp_path: Path) -> None:
     assert result.seconds < 10
 
 
+def test_a_child_whose_log_is_removed_goes_on(tmp_path: Path) -> None:
+    code = "import pathlib, sys, time; pathlib.Path('log').unlink(); time.sleep(1); sys.exit(3)"
+    result = run_child(spec(tmp_path, code))
+    assert (result.ended, result.returncode) == ("exit", 3)
+
+
 def test_a_silent_idle_child_is_ended_and_a_busy_one_is_not(tmp_path: Path) -> None:
     assert run_child(spec(tmp_path, "import time; time.sleep(60)", idle_s=0.6)).ended == "idle"
     busy = "import time\nend = time.time() + 3\nwhile time.time() < end: pass"
