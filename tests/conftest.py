@@ -7,6 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from farm.records import Records, connect
+from tests.redis_server import RedisProcess
+
 #: Settings of the farm, of the emulated SDK and of the model hub's client.
 _PREFIXES = ("FARM_", "AIC_EMULATOR_", "HF_", "HUGGING_FACE_")
 
@@ -19,3 +22,21 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
             patch.delenv(name)
         patch.setenv("FARM_HOME", str(tmp_path_factory.mktemp("farm-home")))
         yield
+
+
+@pytest.fixture(scope="session")
+def redis_process() -> Iterator[RedisProcess]:
+    """A real Redis, one server for all tests that only need its records."""
+    server = RedisProcess()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def records(redis_process: RedisProcess) -> Iterator[Records]:
+    """Empty records, without a coordinator."""
+    client = connect(redis_process.url)
+    client.flushall()
+    yield Records(client)
+    client.close()

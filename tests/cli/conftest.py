@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from click.testing import CliRunner, Result
 
 from farm.cli.context import Farm
 from farm.cli.main import cli
-from farm.records import Records, connect
+from farm.records import Records
 from tests.redis_server import RedisProcess
 
 Invoke = Callable[..., Result]
@@ -23,23 +23,6 @@ def invoke() -> Invoke:
         return CliRunner().invoke(cli, words, obj=Farm(argv=words))
 
     return run
-
-
-@pytest.fixture(scope="session")
-def redis_process() -> Iterator[RedisProcess]:
-    server = RedisProcess()
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def records(redis_process: RedisProcess) -> Iterator[Records]:
-    """Empty records, without a coordinator."""
-    client = connect(redis_process.url)
-    client.flushall()
-    yield Records(client)
-    client.close()
 
 
 @pytest.fixture

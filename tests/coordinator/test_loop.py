@@ -2,31 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
-
 from farm.bells import Bells, make_app
 from farm.coordinator import Coordinator
-from farm.records import Records, connect, keys
+from farm.records import Records, keys
 from tests.records import scene
 from tests.redis_server import RedisProcess
-
-
-@pytest.fixture(scope="module")
-def redis_process() -> Iterator[RedisProcess]:
-    server = RedisProcess()
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def records(redis_process: RedisProcess) -> Iterator[Records]:
-    client = connect(redis_process.url)
-    client.flushall()
-    yield Records(client)
-    client.close()
 
 
 def coordinator(records: Records, url: str, name: str) -> Coordinator:
