@@ -53,7 +53,7 @@ def _up(factory: pytest.TempPathFactory, hub: HubServer, name: str, *options: st
         yield farm
     finally:
         farm.run("down")
-        assert farm.processes() == [], "`farm down` leaves no process behind"
+        assert farm.left_behind() == [], "`farm down` leaves no process behind"
 
 
 @pytest.fixture(scope="session")

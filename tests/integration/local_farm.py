@@ -60,15 +60,21 @@ class LocalFarm:
         return found
 
     def processes(self) -> list[psutil.Process]:
-        """Every process of this farm, found by its environment."""
+        """Every living process of this farm, found by its environment."""
         found = []
         for process in psutil.process_iter():
             try:
-                if process.environ().get("FARM_HOME") == str(self.home) and process.pid != os.getpid():
+                ours = process.environ().get("FARM_HOME") == str(self.home) and process.pid != os.getpid()
+                if ours and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
             except psutil.Error:
                 continue
         return found
+
+    def left_behind(self) -> list[psutil.Process]:
+        """Processes of this farm that are not about to end: those still there after a moment."""
+        psutil.wait_procs(self.processes(), timeout=3)
+        return self.processes()
 
     def card_events(self, qid: int) -> list[dict[str, Any]]:
         """The emulated card's own log."""

@@ -25,7 +25,7 @@ def farm(tmp_path: Path) -> Iterator[LocalFarm]:
     made = LocalFarm(home=tmp_path / "home", cwd=tmp_path, env={"FARM_LEASE_S": "3"})
     yield made
     made.run("down", check=None)
-    left = made.processes()
+    left = made.left_behind()
     for process in left:
         process.kill()
     assert left == [], "`farm down` leaves no process behind"
