@@ -126,7 +126,7 @@ def test_with_its_own_redis_nothing_is_lost_over_kills_and_down_and_up(farm: Loc
     until(farm, lambda: found.status(campaign)["stages"]["run"]["running"], 30, "second run")
     found.client.close()
     farm.run("down")
-    assert farm.processes() == []
+    assert farm.left_behind() == []
     farm.run("up", *ONE_CARD)
     farm.run("wait", campaign)
     results = farm.results(campaign)
