@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from farm.domain.options import OPTIONS, Option, Request
+from farm.domain.options import OPTIONS, Option
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -76,11 +76,6 @@ def _decorator(option: Option) -> Callable[[F], F]:
         metavar=f"[{'|'.join(option.choices)}]" if option.choices else None,
         help=text,
     )
-
-
-def to_request(models: tuple[str, ...], asked: dict[str, Any]) -> Request:
-    """The request that a command line makes; what was not given is left to the request's defaults."""
-    return Request(models=models, **given(asked))
 
 
 def given(asked: dict[str, Any]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ _HOST_FIRST_S = 2.0
 class IllegalTransition(Exception):
     """A stage was to enter a state that may not follow its own: a defect of the farm. Carries its history."""
 
-    def __init__(self, stage: str, to: StageState, history: Sequence[StageState]) -> None:
+    def __init__(self, stage: str, to: str, history: Sequence[str]) -> None:
         self.stage = stage
         self.to = to
         self.history = tuple(history)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from importlib.resources import files
 from typing import Any
 
 from redis.commands.core import Script
 from redis.exceptions import ResponseError
 
+from farm.domain.states import IllegalTransition
 from farm.records.connection import Client
+from farm.records.keys import attempts
 
 NAMES = (
     "absent", "beat", "build", "cancel", "card", "claim", "health", "leave", "open",
@@ -17,7 +20,7 @@ NAMES = (
 
 
 class Scripts:
-    """Runs a script by name. An illegal transition raises `Illegal`."""
+    """Runs a script by name. An illegal transition raises IllegalTransition with the stage's history."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
@@ -34,13 +37,7 @@ class Scripts:
         except ResponseError as error:
             if "ILLEGAL " in str(error):
                 stage, now, to = str(error).split("ILLEGAL ", 1)[1].split()[:3]
-                raise Illegal(stage, now, to) from error
+                ended = [json.loads(raw).get("outcome") for raw in self.client.lrange(attempts(stage), 0, -1)]
+                history = (*(outcome for outcome in ended if outcome), now)
+                raise IllegalTransition(stage, to, history) from error
             raise
-
-
-class Illegal(Exception):
-    """A script refused a transition that the state machine does not have."""
-
-    def __init__(self, stage: str, now: str, to: str) -> None:
-        super().__init__(f"stage {stage} cannot go from {now} to {to}")
-        self.stage, self.now, self.to = stage, now, to

@@ -5,7 +5,6 @@ A `Child` never blocks and owns no thread, so that one select loop can guard it 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import signal as signals
@@ -16,8 +15,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-
-import psutil
 
 from farm.domain.errors import StageFailed
 from farm.sdk.tree import MARK, Tree
@@ -224,13 +221,3 @@ def run_child(
             pass
         raise
     return result
-
-
-def marked_pids(mark: str) -> list[int]:
-    """Processes of this host that carry the mark in their environment: what is left of a child."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process.pid)
-    return found

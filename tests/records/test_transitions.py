@@ -8,7 +8,7 @@ from importlib.resources import files
 import pytest
 
 from farm.domain.errors import BadInput
-from farm.domain.states import FINAL, TRANSITIONS, after_failure
+from farm.domain.states import FINAL, TRANSITIONS, IllegalTransition, after_failure
 from farm.records import Records
 from farm.records.claims import Probe
 from tests.records import scene
@@ -307,3 +307,13 @@ def test_the_scripts_know_the_state_machine_of_the_domain() -> None:
     }
     assert may == {state: nexts for state, nexts in TRANSITIONS.items() if nexts}
     assert frozenset(re.findall(r"(\w+) = true", text.split("local FINAL = ")[1].split("}")[0])) == FINAL
+
+
+def test_an_illegal_transition_is_refused_with_the_stages_history(records: Records) -> None:
+    scene.submit(records, scene.job())
+    done = scene.do(records, scene.cpu(records), "export")
+    records.client.hset(f"farm:s:{done.stage}", mapping={"settled": "", "state": "waiting"})
+    records.client.zadd("farm:ready:export:" + done.campaign, {done.stage: 1})
+    records.client.zadd("farm:ready:export", {done.campaign: 0})
+    with pytest.raises(IllegalTransition, match="claimed may not follow done -> waiting"):
+        scene.claim(records, scene.cpu(records, "other"), "export")

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from farm.domain.errors import StageFailed
-from farm.sdk.child import Child, ChildResult, ChildSpec, marked_pids, run_child
+from farm.sdk.child import Child, ChildResult, ChildSpec, run_child
 from farm.sdk.tree import MARK
 
 
@@ -173,17 +173,6 @@ def test_a_strangers_process_is_never_touched(tmp_path: Path) -> None:
     assert stranger.wait(0.05) is None
     stranger.stop(grace_s=0)
     to_the_end(stranger)
-
-
-def test_the_mark_finds_what_is_left(tmp_path: Path) -> None:
-    child = Child(
-        spec(tmp_path, "import time; print('up', flush=True); time.sleep(60)", env={MARK: "attempt-1"})
-    )
-    until_log(child, "up")
-    assert marked_pids("attempt-1") == [child.pid]
-    child.stop()
-    to_the_end(child)
-    assert marked_pids("attempt-1") == []
 
 
 def test_an_inherited_mark_is_not_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

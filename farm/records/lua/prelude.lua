@@ -82,7 +82,7 @@ local function move(stage, to)
   local r = call('HMGET', at, 'state', 'campaign', 'kind', 'job', 'expected')
   local from, campaign, kind = r[1], r[2], r[3]
   if not from or not (MAY[from] and MAY[from][to]) then
-    return error({err = 'ILLEGAL ' .. stage .. ' ' .. tostring(from) .. ' ' .. to})
+    error('ILLEGAL ' .. stage .. ' ' .. tostring(from) .. ' ' .. to)
   end
   call('HSET', at, 'state', to)
   call('HINCRBY', key('c', campaign), 's:' .. kind .. ':' .. from, -1)
