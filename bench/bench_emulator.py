@@ -17,10 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
 from farm.emulator import write_root
 from farm.emulator.runtime import program
+from farm.emulator.runtime import qpc as containers
 from farm.sdk.stats import parse_stats
 
 WIDTH, TOKENS = 256, 128
@@ -63,15 +65,19 @@ def card_rate(root: Path, qpc: Path, instances: int, seconds: int, scratch: Path
 
 
 def plain_rate(qpc: Path, threads: int, seconds: int) -> float:
-    """Inferences per second of that many threads on one session of the same network."""
-    loaded = program.load(qpc)
-    inputs = loaded.random_inputs(0)
+    """Inferences per second of that many threads on one ONNX Runtime session of the same network."""
+    network = qpc / containers.NETWORK
+    network.write_bytes(containers.read(qpc / containers.PROGRAM_FILE)[containers.NETWORK])
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(network, options, providers=["CPUExecutionProvider"])
+    inputs = program.load(qpc).random_inputs(0)
     counts = [0] * threads
     end = time.monotonic() + seconds
 
     def loop(number: int) -> None:
         while time.monotonic() < end:
-            loaded.session.run(None, inputs)
+            session.run(None, inputs)
             counts[number] += 1
 
     workers = [threading.Thread(target=loop, args=(n,)) for n in range(threads)]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from farm.emulator.runtime import scenario as scenarios
-from farm.emulator.runtime import settings
+from farm.emulator.runtime import settings, turns
 from farm.emulator.runtime.faults import BadScenario
 
 _RUNTIME = Path(__file__).parent / "runtime"
@@ -114,6 +114,7 @@ def _make_state(state: Path, cards: int) -> None:
     names = [
         "calls.log",
         "scenario.lock",
+        turns.FILE,
         *(f"{slot}{suffix}" for slot in slots for suffix in (".lock", ".log")),
     ]
     for name in names:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -122,6 +125,35 @@ def test_modelled_time_is_reported_and_taken(small: program.Program, set_size: i
     latencies = np.concatenate([rows[:, RETURNED] - rows[:, CALLED] for rows in result.rows]) / 1e9
     assert latencies.mean() == pytest.approx(set_size * cycle, rel=0.01)
     assert result.outputs[0, 0]["tokens"].tobytes() == small.compute(element(0))["tokens"].tobytes()
+
+
+def test_a_modelled_run_computes_what_is_kept_once_for_each_input(
+    small: program.Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    turns: list[str] = []
+    compute = program.Program.compute_apart
+
+    def noted(self: program.Program, inputs: Sequence[Mapping[str, program.Array]]) -> Any:
+        asked.append(len(inputs))
+        assert turns == ["begun"]
+        return compute(self, inputs)
+
+    @contextmanager
+    def turn() -> Iterator[None]:
+        turns.append("begun")
+        yield
+        turns.append("ended")
+
+    monkeypatch.setattr(program.Program, "compute_apart", noted)
+    elements = [element(seed) for seed in range(3)]
+    until, keep = Until(count=20), Window(1, 7)
+    result = engine.run(small, 2, 2, until, elements, keep=keep, modelled=True, turn=turn())
+    assert (asked, turns) == ([3], ["begun", "ended"])
+    assert sorted(result.outputs) == [(0, number) for number in range(1, 8)]
+    for (_, number), outputs in result.outputs.items():
+        for name, value in small.compute(elements[number % 3]).items():
+            np.testing.assert_array_equal(outputs[name], value)
 
 
 def test_modelled_rows_are_the_same_each_time(small: program.Program) -> None:

@@ -190,3 +190,13 @@ print(json.dumps(said.getvalue()))"""
     assert said.startswith(f"loading {root}/dev/lib/")
     assert said.endswith("/libQAic.so\n")
     assert said.count("\n") == 1
+
+
+def test_modelled_sessions_compute_what_measured_ones_do(root: Path, qpc: Path, tmp_path: Path) -> None:
+    write_root(tmp_path / "root", cards=1, timing="modelled")
+    script = """
+s = qaic.Session(model_path=path)
+print(json.dumps([s.run(inputs(seed % 10))["tokens"].sum().item() for seed in range(12)]))"""
+    measured = run(root, qpc, script)
+    assert len(set(measured)) == 10  # more than the results that are remembered
+    assert run(tmp_path / "root", qpc, script) == measured

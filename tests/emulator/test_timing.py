@@ -56,6 +56,13 @@ def test_littles_law_holds_exactly(features: Features, setup: Setup) -> None:
     assert product == pytest.approx(in_flight)
 
 
+@pytest.mark.parametrize("set_size", [1, 4])
+def test_no_network_is_small_enough_to_outrun_the_host(set_size: int) -> None:
+    setup = Setup(batch_size=8, cores=1, instances=14, set_size=set_size)
+    executions = timing.throughput(Features(1e3, 1e3, 4, 8), setup) / setup.batch_size
+    assert executions <= 70_001
+
+
 @given(_FEATURES, _SETUPS, st.floats(1.01, 100))
 def test_a_larger_network_is_never_faster(features: Features, setup: Setup, factor: float) -> None:
     larger = Features(features.macs * factor, features.weight_bytes, features.output_bytes, features.tokens)

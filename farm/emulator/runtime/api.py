@@ -10,9 +10,10 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from . import engine, misbehave, scenario, settings, spoil, timing
+from . import engine, misbehave, scenario, settings, spoil, timing, turns
 from .card import ActivateError, Activation, Cards
-from .program import COMPUTE_ERRORS, Array, Program
+from .program import RUN_ERRORS, Array, Program
+from .program import load as program_load
 
 TOOL = "api"
 #: The root this package was copied into: <root>/lib/emulator/api.py.
@@ -34,6 +35,14 @@ def imported() -> None:
     if not _announced and not settings.load(ROOT).modern:
         print(f"loading {ROOT}/dev/lib/{platform.machine()}/libQAic.so", flush=True)
     _announced = True
+
+
+def load(directory: Path) -> Program:
+    """Load a program; under measured timing its session is made now. Raises OSError and qpc.BadQpc."""
+    loaded = program_load(directory)
+    if settings.load(ROOT).timing == "measured":
+        _ = loaded.session
+    return loaded
 
 
 class Request:
@@ -68,6 +77,7 @@ class Active:
         self._completed: dict[int, list[Request]] = {}
         self._known: dict[int, int] = {}
         self._results: dict[tuple[bytes, ...], dict[str, Array]] = {}
+        self._computing = threading.Lock()
         try:
             self._activation: Activation | None = Cards(ROOT, self.scenario).activate(
                 qid, program.cores, instances, str(program.path.parent), program.weight_bytes
@@ -159,7 +169,7 @@ class Active:
             started = time.monotonic()
             try:
                 request.outputs = spoil.outputs(self._compute(request.inputs), self.scenario, TOOL, self.qid)
-            except COMPUTE_ERRORS as error:  # handed to whoever waits for this request
+            except RUN_ERRORS as error:  # handed to whoever waits for this request
                 request.error = error
             if self.modelled:
                 free_at = max(started, free_at) + cycle
@@ -176,8 +186,11 @@ class Active:
             return self.program.compute(inputs)
         # Modelled time must not depend on this CPU: the same inputs are computed once.
         key = tuple(inputs[binding.name].tobytes() for binding in self.program.inputs)
-        if key not in self._results:
-            if len(self._results) >= _CACHED_RESULTS:
-                self._results.clear()
-            self._results[key] = self.program.compute(inputs)
-        return {name: value.copy() for name, value in self._results[key].items()}
+        with self._computing:
+            if key not in self._results:
+                if len(self._results) >= _CACHED_RESULTS:
+                    self._results.clear()
+                with turns.turn(self.settings.state):
+                    (self._results[key],) = self.program.compute_apart([inputs])
+            found = self._results[key]
+        return {name: value.copy() for name, value in found.items()}

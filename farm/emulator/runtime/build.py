@@ -14,6 +14,10 @@ import onnx
 import onnxruntime as ort
 
 from . import convert, features, qpc, shapes
+from .weights import Constants
+
+#: In the order of the file: where the constants begin does not depend on what follows them.
+_SEGMENTS = (qpc.CONSTANTS, qpc.DESCRIPTION, qpc.NETWORK)
 
 
 class Request(NamedTuple):
@@ -29,10 +33,10 @@ class Request(NamedTuple):
 
 
 class Built(NamedTuple):
-    """The segments of the program, and the weights with a value that underflowed."""
+    """The segments of the program; its constants are read, and rounded, when they are written."""
 
-    segments: dict[str, bytes | Path]
-    underflows: list[str]
+    segments: dict[str, bytes | qpc.Stream]
+    constants: Constants
 
 
 class Rejected(Exception):
@@ -52,11 +56,8 @@ class Unsupported(Rejected):
         )
 
 
-def build(source: convert.Source, request: Request, directory: Path, fallback_name: str) -> Built:
-    """Compile `source`. A network beyond protobuf's 2 GiB lies in `directory` itself, beside the QPC.
-
-    Raises Rejected, or OSError where files cannot be read or written.
-    """
+def build(source: convert.Source, request: Request, fallback_name: str) -> Built:
+    """Compile `source`. Raises Rejected, or OSError where files cannot be read."""
     try:
         shaped = convert.skeleton(source, request.symbols, request.batch_size)
     except convert.UndefinedSymbol as error:
@@ -69,23 +70,16 @@ def build(source: convert.Source, request: Request, directory: Path, fallback_na
         raise _unsupported(source.model, error) from error
     inputs, outputs = _bindings(shaped.graph.input), _bindings(resolved.graph.output)
     found = features.features(shaped, resolved, request.stats_batch_size, 2 if request.half else 4)
-    side_file = directory / f"{qpc.NETWORK}.data"
     try:
-        model, underflows = convert.convert(source, shaped, request.half, side_file)
+        model, constants = convert.convert(source, shaped, request.half, qpc.data_start(_SEGMENTS))
     except (onnx.checker.ValidationError, ValueError) as error:
         raise _malformed(error) from error
-    serialized = model.SerializeToString()
-    del model, shaped, resolved
-    network: bytes | Path = serialized
-    if side_file.exists():
-        network = directory / qpc.NETWORK
-        network.write_bytes(serialized)
     try:
-        session = shapes.session(network, ort.GraphOptimizationLevel.ORT_DISABLE_ALL)
+        session = shapes.session(shapes.opened(model), ort.GraphOptimizationLevel.ORT_DISABLE_ALL)
     except Exception as error:  # as above
         raise _unsupported(source.model, error) from error
     if any(entry["dims"] is None for entry in outputs):
-        _complete(outputs, inputs, session)
+        _complete(outputs, inputs, session, constants)
         found["output_bytes_per_sample"] = (
             sum(int(np.prod(entry["dims"])) * np.dtype(entry["dtype"]).itemsize for entry in outputs)
             // request.stats_batch_size
@@ -100,10 +94,8 @@ def build(source: convert.Source, request: Request, directory: Path, fallback_na
         "flags": dict(request.flags),
         "sdk": request.sdk,
     }
-    segments: dict[str, bytes | Path] = {qpc.DESCRIPTION: json.dumps(description, indent=1).encode()}
-    if isinstance(network, bytes):
-        segments[qpc.NETWORK] = network
-    return Built(segments, underflows)
+    parts = (constants, json.dumps(description, indent=1).encode(), model.SerializeToString())
+    return Built(dict(zip(_SEGMENTS, parts, strict=True)), constants)
 
 
 def write(built: Built, directory: Path, part: float = 1.0) -> None:
@@ -140,9 +132,13 @@ def _one_line(error: Exception) -> str:
 
 
 def _complete(
-    outputs: list[dict[str, Any]], inputs: list[dict[str, Any]], session: ort.InferenceSession
+    outputs: list[dict[str, Any]],
+    inputs: list[dict[str, Any]],
+    session: ort.InferenceSession,
+    constants: Constants,
 ) -> None:
     """Fill the output shapes that could not be inferred by running the model once on zeros."""
-    zeros = {entry["name"]: np.zeros(entry["dims"], entry["dtype"]) for entry in inputs}
-    for entry, value in zip(outputs, session.run([entry["name"] for entry in outputs], zeros), strict=True):
+    feeds = {entry["name"]: np.zeros(entry["dims"], entry["dtype"]) for entry in inputs}
+    found = session.run([entry["name"] for entry in outputs], {**feeds, **constants.arrays()})
+    for entry, value in zip(outputs, found, strict=True):
         entry["dims"] = list(value.shape)

@@ -141,17 +141,17 @@ class Compilation:
         try:
             if (bad := self._fault("unsupported-operator")) is not None:
                 raise build.Unsupported(source.model, str(bad.get("operator", "Einsum")), "not supported")
-            built = build.build(source, request, self.asked.directory, Path(self.asked.model_name).stem)
-            extra = (self._fault("underflow") or {"count": 0}).get("count", 1)
-            for tensor in [*built.underflows, *(f"emulated.{number}" for number in range(extra))]:
-                print(
-                    f"WARNING: {tensor}/ contains value or values that will underflow after conversion to "
-                    "16-bit floating point values."
-                )
+            built = build.build(source, request, Path(self.asked.model_name).stem)
             if self._fault("disk-full") is not None:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             if self._fault("silent") is None:
                 build.write(built, self.asked.directory, 1.0 if self._fault("truncated") is None else 0.5)
+            extra = (self._fault("underflow") or {"count": 0}).get("count", 1)
+            for tensor in [*built.constants.underflows, *(f"emulated.{number}" for number in range(extra))]:
+                print(
+                    f"WARNING: {tensor}/ contains value or values that will underflow after conversion to "
+                    "16-bit floating point values."
+                )
         except build.Rejected as error:
             raise CompileError(str(error)) from error
         except OSError as error:

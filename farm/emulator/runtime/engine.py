@@ -19,6 +19,7 @@ from array import array
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -170,6 +171,7 @@ class _Instance:
             index = self.completed
             if keep_low <= index < keep_high:
                 self.kept[index] = self._program.named(values)
+            del values  # large ones must not wait beside the next
             self.completed = index + 1
             returned = now()
             if low <= index < high:
@@ -189,15 +191,19 @@ def run(
     keep: Window = NOTHING,
     modelled: bool = False,
     heavy_tail: bool = False,
+    turn: AbstractContextManager[None] | None = None,
 ) -> EngineResult:
     """Run `program` on `instances` until `until`.
 
     Inference number k of an instance takes element k modulo their count.
     `profile` says which inferences of each instance leave a row, `keep` which of instance 0 leave their
-    outputs. Raises one of program.COMPUTE_ERRORS when an inference fails.
+    outputs. A modelled run computes those outputs alone, within `turn`, while its time already passes.
+    Raises one of program.COMPUTE_ERRORS when an inference fails, qpc.BadQpc for a network that is none.
     """
     if modelled:
-        return _run_modelled(program, instances, set_size, until, elements, profile, keep, heavy_tail)
+        return _run_modelled(
+            program, instances, set_size, until, elements, profile, keep, heavy_tail, turn or nullcontext()
+        )
     crew = [
         _Instance(program, elements, _Limit(until.seconds, count), profile, NOTHING if number else keep)
         for number, count in enumerate(until.counts(instances))
@@ -234,15 +240,20 @@ def _run_modelled(
     profile: Window,
     keep: Window,
     heavy_tail: bool,
+    turn: AbstractContextManager[None],
 ) -> EngineResult:
     started = time.monotonic()
     setup = setup_of(program, instances, set_size)
     cycle = timing.cycle_seconds(program.features, setup)
     counts = _modelled_counts(cycle, instances, set_size, until)
-    kept = {
-        (0, index): program.compute(elements[index % len(elements)])
-        for index in range(keep.start, min(keep.end, counts[0]))
-    }
+    kept = range(keep.start, min(keep.end, counts[0]))
+    wanted = sorted({index % len(elements) for index in kept})
+    found = {}
+    if wanted:
+        with turn:
+            found = dict(
+                zip(wanted, program.compute_apart([elements[place] for place in wanted]), strict=True)
+            )
     duration = max(counts) * cycle
     sigma = _HEAVY_TAIL if heavy_tail else timing.spread(program.features, setup)
     rows = [
@@ -250,7 +261,8 @@ def _run_modelled(
         for number, count in enumerate(counts)
     ]
     time.sleep(max(0.0, started + duration - time.monotonic()))
-    return EngineResult(counts, round(duration * 1e6), rows, kept)
+    outputs = {(0, index): found[index % len(elements)] for index in kept}
+    return EngineResult(counts, round(duration * 1e6), rows, outputs)
 
 
 def setup_of(program: Program, instances: int, set_size: int) -> timing.Setup:

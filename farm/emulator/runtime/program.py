@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -19,6 +21,7 @@ from . import qpc, timing
 
 Array = NDArray[Any]
 _FATAL_ONLY = 4
+_WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 #: What ONNX Runtime raises; its exceptions have no common class of their own.
 COMPUTE_ERRORS: tuple[type[Exception], ...] = (
     ort_state.EPFail,
@@ -30,6 +33,8 @@ COMPUTE_ERRORS: tuple[type[Exception], ...] = (
     ort_state.NotImplemented,
     ort_state.RuntimeException,
 )
+#: What an inference may raise under either timing.
+RUN_ERRORS: tuple[type[Exception], ...] = (*COMPUTE_ERRORS, qpc.BadQpc)
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class Binding:
 class Program:
     """A loaded QPC. Loading takes no card resource; the session is made when it is first needed."""
 
-    def __init__(self, path: Path, description: Mapping[str, Any], network: bytes | Path) -> None:
+    def __init__(self, path: Path, description: Mapping[str, Any], network: bytes) -> None:
         self.path = path
         self.description = description
         self.name: str = description["name"]
@@ -85,23 +90,44 @@ class Program:
         """One thread-safe session; a call computes on the calling thread alone. Raises qpc.BadQpc."""
         with self._making:
             if self._session is None:
-                options = ort.SessionOptions()
-                options.intra_op_num_threads = 1
-                options.inter_op_num_threads = 1
-                options.log_severity_level = _FATAL_ONLY
-                options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-                model = str(self._network) if isinstance(self._network, Path) else self._network
-                try:
-                    self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-                except COMPUTE_ERRORS as error:
-                    raise qpc.BadQpc(f"{self.path}: {error}") from error
-                self._network = b""
+                self._session = self._open(threads=1)
             return self._session
+
+    def _open(self, threads: int) -> ort.InferenceSession:
+        """A session that maps its weights from the QPC; what it computes does not depend on `threads`."""
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = _FATAL_ONLY
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # ONNX Runtime follows no link out of the folder, and the network knows the QPC by its first name.
+        file = self.path.resolve()
+        options.add_session_config_entry(_WEIGHTS_FOLDER, str(file.parent))
+        if file.name != qpc.PROGRAM_FILE:
+            data = np.memmap(file, mode="r")
+            options.add_external_initializers_from_files_in_memory([qpc.PROGRAM_FILE], [data], [data.size])
+        try:
+            return ort.InferenceSession(self._network, options, providers=["CPUExecutionProvider"])
+        except COMPUTE_ERRORS as error:
+            raise qpc.BadQpc(f"{self.path}: {error}") from error
 
     def compute(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """One inference on the calling thread: outputs by name, contiguous, of their declared dtype."""
-        found = self.session.run([binding.name for binding in self.outputs], dict(inputs))
-        return self.named(found)
+        return self._infer(self.session, inputs)
+
+    def compute_apart(self, elements: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]]:
+        """The outputs of each element, as compute gives them, by a session on every CPU that is gone after.
+
+        Raises qpc.BadQpc and COMPUTE_ERRORS.
+        """
+        session = self._open(threads=len(os.sched_getaffinity(0)))
+        found = [self._infer(session, inputs) for inputs in elements]
+        del session
+        give_back()
+        return found
+
+    def _infer(self, session: ort.InferenceSession, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        return self.named(session.run([binding.name for binding in self.outputs], dict(inputs)))
 
     def named(self, values: list[Array]) -> dict[str, Array]:
         """Outputs by name, each C-contiguous and of its declared dtype."""
@@ -127,6 +153,13 @@ class Program:
         return int(found["weight_bytes"]) + int(found.get("gather_bytes", 0))
 
 
+def give_back() -> None:
+    """Give the host the memory that was freed: the C library keeps it otherwise."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 def load(directory: Path) -> Program:
     """Load `directory`/programqpc.bin. Raises OSError, or qpc.BadQpc when it is not whole."""
     path = directory / qpc.PROGRAM_FILE
@@ -135,9 +168,6 @@ def load(directory: Path) -> Program:
         raise qpc.BadQpc(f"{path}: no segment {qpc.DESCRIPTION}")
     try:
         description = json.loads(bytes(segments[qpc.DESCRIPTION]))
-        network: bytes | Path = directory / qpc.NETWORK
-        if qpc.NETWORK in segments:
-            network = bytes(segments[qpc.NETWORK])
-        return Program(path, description, network)
+        return Program(path, description, bytes(segments[qpc.NETWORK]))
     except (KeyError, TypeError, ValueError) as error:
         raise qpc.BadQpc(f"{path}: malformed {qpc.DESCRIPTION}: {error!r}") from error

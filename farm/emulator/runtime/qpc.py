@@ -1,9 +1,8 @@
 """The QPC container `programqpc.bin`: header, segment table, names and 8-byte aligned data, little-endian.
 
 Source: software-kit-for-qualcomm-cloud-ai-100, QAicQpc.h; docs/sdk.md. The layout is the real one; the
-segments are the emulator's own: `networkdesc.json` (what the program is) and `network.onnx` (the graph to
-run). A graph beyond protobuf's 2 GiB is no segment but a file `network.onnx` beside the QPC, with its
-weights in a third file.
+segments are the emulator's own: `constants.bin` (large weights), `networkdesc.json` (what the program is) and
+`network.onnx` (the graph to run, whose large weights are external data in the QPC itself).
 """
 
 from __future__ import annotations
@@ -11,9 +10,9 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Protocol
 
 MAGIC = 0x00A1CD7C
 VERSION = (0, 1)
@@ -21,9 +20,9 @@ SLOW_PATH = 1  # the only compression the loader of the open runtime accepts
 _HEADER = struct.Struct("<IBBHQQQQ")  # magic, major, minor, compression, size, base, segments, table offset
 _SEGMENT = struct.Struct("<QQQQ")  # size, offset, name offset, start offset
 _ALIGNMENT = 8
-_CHUNK = 1 << 22
 
 PROGRAM_FILE = "programqpc.bin"
+CONSTANTS = "constants.bin"
 DESCRIPTION = "networkdesc.json"
 NETWORK = "network.onnx"
 
@@ -36,24 +35,37 @@ def _aligned(offset: int) -> int:
     return -(-offset // _ALIGNMENT) * _ALIGNMENT
 
 
-def _size(source: bytes | Path) -> int:
-    return source.stat().st_size if isinstance(source, Path) else len(source)
+class Stream(Protocol):
+    """A segment that is made while it is written: blocks that are `size` bytes in all."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the segment."""
+        ...
+
+    def __iter__(self) -> Iterator[bytes | memoryview]: ...
 
 
-def write(path: Path, segments: Mapping[str, bytes | Path]) -> None:
-    """Write `segments` (name -> bytes, or a file to copy from) as a QPC at `path`.
+def data_start(names: Iterable[str]) -> int:
+    """The byte at which the first of the segments of these names begins.
 
     Raises ValueError for a name that is empty, or that holds a NUL or what UTF-8 cannot encode.
     """
-    names = [name.encode() for name in segments]
-    if any(not name or b"\0" in name for name in names):
+    encoded = [name.encode() for name in names]
+    if any(not name or b"\0" in name for name in encoded):
         raise ValueError("a QPC segment needs a name without NUL")
+    return _aligned(_HEADER.size + sum(_SEGMENT.size + len(name) + 1 for name in encoded))
+
+
+def write(path: Path, segments: Mapping[str, bytes | Stream]) -> None:
+    """Write `segments` (name -> bytes, or a stream of them) as a QPC at `path`. Raises as data_start does."""
+    data_at = data_start(segments)
+    names = [name.encode() for name in segments]
     name_at = _HEADER.size + _SEGMENT.size * len(segments)
-    data_at = _aligned(name_at + sum(len(name) + 1 for name in names))
     table = bytearray()
     offsets = []
     for name, source in zip(names, segments.values(), strict=True):
-        size = _size(source)
+        size = len(source) if isinstance(source, bytes) else source.size
         table += _SEGMENT.pack(size, data_at, name_at, data_at)
         offsets.append(data_at)
         name_at += len(name) + 1
@@ -63,17 +75,9 @@ def write(path: Path, segments: Mapping[str, bytes | Path]) -> None:
         file.write(header + table + b"".join(name + b"\0" for name in names))
         for offset, source in zip(offsets, segments.values(), strict=True):
             file.write(bytes(offset - file.tell()))
-            _append(file, source)
+            for block in (source,) if isinstance(source, bytes) else source:
+                file.write(block)
         file.write(bytes(data_at - file.tell()))
-
-
-def _append(file: BinaryIO, source: bytes | Path) -> None:
-    if isinstance(source, bytes):
-        file.write(source)
-        return
-    with source.open("rb") as origin:
-        while chunk := origin.read(_CHUNK):
-            file.write(chunk)
 
 
 class Segments(Mapping[str, memoryview]):

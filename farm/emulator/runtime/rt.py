@@ -62,8 +62,7 @@ class Qpc:
 
     def __init__(self, path: str) -> None:
         try:
-            self.program = program.load(Path(path))
-            _ = self.program.session
+            self.program = api.load(Path(path))
         except (OSError, qpc.BadQpc) as error:
             raise RuntimeError(f"Invalid qpc, failed to create qpc object: {error}") from error
 

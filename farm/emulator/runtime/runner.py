@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import engine, misbehave, profile, qpc, runner_inputs, settings, spoil
+from . import engine, misbehave, profile, qpc, runner_inputs, settings, spoil, turns
 from . import program as programs
 from .card import ActivateError, Cards
 from .runner_options import BadOption, parse, usage, whole
@@ -23,6 +23,7 @@ TOOL = "qaic-runner"
 _DEFAULT_ITERATIONS = 40
 _DEFAULT_SET_SIZE = 10
 _STALE_S = 3600
+_INVALID_QPC = "Invalid qpc, failed to create qpc object"
 
 
 class RunError(Exception):
@@ -126,9 +127,10 @@ class Run:
         self._check_device(cards)
         try:
             program = programs.load(self.directory)
-            _ = program.session  # loaded before the card is taken
+            if self.settings.timing == "measured":
+                _ = program.session  # made before the card is taken
         except (OSError, qpc.BadQpc) as error:
-            raise RunError(f"Invalid qpc, failed to create qpc object\n{error}") from error
+            raise RunError(f"{_INVALID_QPC}\n{error}") from error
         elements = self._elements(program)
         for directory in {self.output_dir, *([self.profile_dir] if self.latency else [])}:
             if not directory.is_dir() or not os.access(directory, os.W_OK):
@@ -195,7 +197,10 @@ class Run:
                 keep=self.keep,
                 modelled=self.settings.timing == "modelled",
                 heavy_tail=self.scenario.option("latency_tail") == "heavy",
+                turn=turns.turn(self.settings.state),
             )
+        except qpc.BadQpc as error:
+            raise RunError(f"{_INVALID_QPC}\n{error}") from error
         except programs.COMPUTE_ERRORS as error:
             raise RunError(f"{error}\nFailed to run QAIC runner") from error
         if failure is not None:

@@ -65,8 +65,7 @@ class Session:
         elif path.name != qpc.PROGRAM_FILE:
             raise ValueError(f"{model_path}: not a {qpc.PROGRAM_FILE} and not an .onnx file")
         try:
-            self._program = program.load(path.parent)
-            _ = self._program.session
+            self._program = api.load(path.parent)
         except qpc.BadQpc as error:
             raise RuntimeError(f"Invalid qpc, failed to create qpc object: {error}") from error
         self._active: api.Active | None = None

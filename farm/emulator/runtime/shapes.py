@@ -10,13 +10,15 @@ from pathlib import Path
 
 import onnx
 import onnxruntime as ort
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, helper
+
+from .external import is_external
 
 _FATAL_ONLY = 4
 
 
 def session(
-    network: bytes | Path, level: ort.GraphOptimizationLevel, save: Path | None = None
+    network: bytes, level: ort.GraphOptimizationLevel, save: Path | None = None
 ) -> ort.InferenceSession:
     """A session on one thread, silent; with `save`, the graph as optimised at `level` is left there."""
     options = ort.SessionOptions()
@@ -25,32 +27,29 @@ def session(
     options.log_severity_level = _FATAL_ONLY
     if save is not None:
         options.optimized_model_filepath = str(save)
-    model = network if isinstance(network, bytes) else str(network)
-    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(network, options, providers=["CPUExecutionProvider"])
 
 
 def resolve(skeleton: ModelProto) -> ModelProto:
-    """An equivalent of `skeleton` with every shape that can be known; weights without data become inputs.
+    """An equivalent of `skeleton` with every shape that can be known; weights on disk become inputs.
 
     For looking at only. Raises ONNX Runtime's exceptions when it cannot run the model.
     """
-    model = ModelProto()
-    model.CopyFrom(skeleton)
-    graph = model.graph
-    hollow = [tensor for tensor in graph.initializer if is_hollow(tensor)]
-    kept = [tensor for tensor in graph.initializer if not is_hollow(tensor)]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
-    graph.input.extend(helper.make_tensor_value_info(x.name, x.data_type, list(x.dims)) for x in hollow)
     with tempfile.TemporaryDirectory() as folder:
         saved = Path(folder) / "folded.onnx"
-        session(model.SerializeToString(), ort.GraphOptimizationLevel.ORT_ENABLE_BASIC, saved)
+        session(opened(skeleton), ort.GraphOptimizationLevel.ORT_ENABLE_BASIC, saved)
         folded = onnx.load(saved)
     return onnx.shape_inference.infer_shapes(folded, data_prop=True)
 
 
-def is_hollow(tensor: TensorProto) -> bool:
-    """Whether the weight has a shape but no data."""
-    return tensor.data_type == TensorProto.FLOAT and not (
-        tensor.raw_data or tensor.float_data or 0 in tensor.dims
-    )
+def opened(model: ModelProto) -> bytes:
+    """The model, serialized, with its weights on disk as inputs."""
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    graph = copy.graph
+    kept = [tensor for tensor in graph.initializer if not is_external(tensor)]
+    hollow = [tensor for tensor in graph.initializer if is_external(tensor)]
+    graph.input.extend(helper.make_tensor_value_info(x.name, x.data_type, list(x.dims)) for x in hollow)
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    return bytes(copy.SerializeToString())

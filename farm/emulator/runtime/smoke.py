@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,10 @@ def write(directory: Path, sdk: str) -> None:
     request = build.Request(
         symbols={}, batch_size=1, stats_batch_size=1, half=True, cores=1, flags={}, sdk=sdk
     )
-    built = build.build(convert.Source(model, directory), request, directory, "1nsp-conv-hmx")
-    build.write(built, directory)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        path.write_bytes(model.SerializeToString())
+        build.write(build.build(convert.load(path), request, "1nsp-conv-hmx"), directory)
 
 
 if __name__ == "__main__":
