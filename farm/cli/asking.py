@@ -50,7 +50,7 @@ def requests(
     if models.file is not None:
         return read_models_file(models.file, Request(models=(), **fields))
     names = models.names or (table.models if models.all_models else catalogue.listed())
-    return [Request(models=names, **fields)]
+    return [Request(models=names, whole_list=models.all_models or models.listed, **fields)]
 
 
 def jobs_of(

@@ -33,7 +33,7 @@ HELP = {
     "min_cosine": "Outputs less similar than this to the reference's fail. Default 0.99.",
     "route": "Run through the SDK's Python API instead of qaic-runner.",
     "run_only": "Export and compile nothing: what is missing is an error.",
-    "trust_remote_code": "Let the model's own Python code run.",
+    "trust_remote_code": "Let the model's own Python code run; take pickled weights.",
 }
 _LISTS = ("wholes", "choices")
 

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 
 from farm.data import model_rows
+from farm.domain.job import TASKS, Task
+
+#: Tasks that need no head: they give the encoder's own outputs, or a pooled one.
+_HEADLESS = ("default", "feature-extraction", "sentence-similarity")
 
 
 @dataclass(frozen=True)
 class ModelFacts:
     """One model of the catalogue. Sizes count elements, params weights (tied embeddings once).
 
-    listed: one of the 80 models the SDK's encoder sample lists. task: what the weights can do.
-    usable_length: the longest sequence in tokens, None where the architecture sets no limit.
-    confidence is `verified` or `derived`; doubt says what is not certain.
+    listed: one of the 80 models the SDK's encoder sample lists. task: what the weights were trained for.
+    usable_length: the longest sequence in tokens, None where the architecture sets no limit; positions:
+    how the architecture knows them. pooling: what sentence-transformers puts behind the encoder, such as
+    `cls normalize`; None where the repository names nothing, which makes it a mean. packages: what the
+    tokenizer imports besides transformers.
+    confidence is `verified` or `derived`, evidence what of; doubt says what is not certain.
     """
 
     model: str
@@ -31,19 +39,32 @@ class ModelFacts:
     vocab: int
     max_positions: int | None
     usable_length: int | None
+    positions: str
     type_vocab: int | None
     embedding: int | None
     labels: int | None
+    pooling: str | None
     pad_id: int | None
     activation: str
     params: int
+    tokenizer: str | None
     packages: tuple[str, ...]
+    packages_note: str | None
     remote_code: bool
     confidence: str
+    evidence: str
     doubt: str | None
 
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The tasks the checkpoint has all weights for; any other of its family gets a head from the seed."""
+        return tuple(task for task in TASKS if task == self.task or task in _HEADLESS)
+
     def architecture_facts(self) -> dict[str, str | int]:
-        """What a model with random weights is built from, under BERT's own configuration names."""
+        """What a model with random weights is built from, under BERT's own configuration names.
+
+        own_code stands there, and is True, where no class of transformers builds the model.
+        """
         facts: dict[str, str | int | None] = {
             "model_type": self.model_type,
             "num_hidden_layers": self.layers,
@@ -55,8 +76,10 @@ class ModelFacts:
             "type_vocab_size": self.type_vocab,
             "embedding_size": self.embedding,
             "num_labels": self.labels,
+            "pooling": self.pooling,
             "pad_token_id": self.pad_id,
             "hidden_act": self.activation,
+            "own_code": True if self.remote_code else None,
         }
         return {name: value for name, value in facts.items() if value is not None}
 
@@ -94,10 +117,26 @@ class Catalogue:
         """The 80 listed models, in catalogue order."""
         return tuple(facts.model for facts in self.models if facts.listed)
 
+    def families(self) -> tuple[str, ...]:
+        """Every model_type of the catalogue, sorted."""
+        return tuple(sorted({facts.model_type for facts in self.models}))
+
+    def near(self, name: str) -> tuple[str, ...]:
+        """Up to three models whose id, canonical id or bare name is like `name` or holds it."""
+        spelled = {
+            alias.lower(): facts.model
+            for facts in self.models
+            for alias in (facts.model.rpartition("/")[2], facts.canonical, facts.model)
+        }
+        wanted = name.lower()
+        found = difflib.get_close_matches(wanted, spelled, n=6, cutoff=0.6)
+        found += sorted((alias for alias in spelled if len(wanted) > 2 and wanted in alias), key=len)
+        return tuple(dict.fromkeys(spelled[alias] for alias in found))[:3]
+
     def select(
         self, *, family: str | None = None, task: str | None = None, max_params: int | None = None
     ) -> tuple[ModelFacts, ...]:
-        """The models of a family (model_type) whose weights serve a task, up to a number of parameters."""
+        """The models of a family (model_type) trained for a task, up to a number of parameters."""
         return tuple(
             facts
             for facts in self.models
@@ -130,14 +169,19 @@ def _facts(row: Mapping[str, str]) -> ModelFacts:
         vocab=int(row["vocab"]),
         max_positions=number("max_positions"),
         usable_length=number("usable_length"),
+        positions=row["positions"],
         type_vocab=number("type_vocab"),
         embedding=number("embedding"),
         labels=number("labels"),
+        pooling=row["pooling"] or None,
         pad_id=number("pad_id"),
         activation=row["activation"],
         params=int(row["params"]),
+        tokenizer=row["tokenizer"] or None,
         packages=tuple(row["packages"].split()),
+        packages_note=row["packages_note"] or None,
         remote_code=row["remote_code"] == "yes",
         confidence=row["confidence"],
+        evidence=row["evidence"],
         doubt=row["doubt"] or None,
     )

@@ -108,7 +108,8 @@ class Request:
 
     models are names as the user writes them; task may be `all`, objectives hold `all`. extra is compiler
     arguments as one would type them in a shell, "" for none. weights: random or hub, None to take what the
-    model has. repeat is how many times each job runs.
+    model has. repeat is how many times each job runs. whole_list: models is a list nobody typed, so one of
+    them that cannot work is kept and fails by itself.
     """
 
     models: tuple[str, ...]
@@ -133,6 +134,7 @@ class Request:
     trust_remote_code: bool = False
     run_only: bool = False
     devices: tuple[str, ...] | None = None
+    whole_list: bool = False
 
     def check(self) -> None:
         """Raise BadInput for the first value that no card, model or table could make right."""

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from farm.domain.catalogue import Catalogue
 from farm.domain.errors import BadInput
+from farm.domain.families import check_opset, no_head
 from farm.domain.job import (
     DEFAULT_OPSET,
     DEFAULT_SECONDS,
@@ -74,6 +75,7 @@ def resolve(
     jobs: list[Job] = []
     for name in request.models:
         for target in _targets(name, request, table, catalogue):
+            _check_family(target, request, catalogue)
             weights = _weights(target, request, catalogue)
             for config, sources in _configurations(target, request, extra, card_nsps):
                 _check_length(target.model, config.seq_length, catalogue)
@@ -157,12 +159,30 @@ def _tasks(
         yield from ((task, "table") for task in found)
 
 
+def _check_family(target: _Target, request: Request, catalogue: Catalogue) -> None:
+    """Refuse what no model of the family can do; of a list nobody typed, a model keeps its job and fails."""
+    facts = catalogue.get(target.model) if target.kind == "hub" else None
+    if facts is None or facts.remote_code:
+        return
+    if request.opset is not None:
+        check_opset(facts.model_type, request.opset)
+    reason = no_head(facts.model_type, target.task)
+    if reason is not None and not request.whole_list:
+        raise BadInput(f"--task {target.task}: {show(target.model)}: {reason}")
+
+
 def _weights(target: _Target, request: Request, catalogue: Catalogue) -> Weights:
     if request.weights == "random":
-        if target.kind != "hub" or catalogue.get(target.model) is None:
+        facts = catalogue.get(target.model) if target.kind == "hub" else None
+        if facts is None:
             raise BadInput(
                 f"--weights random: the shape of {show(target.model)} is not known; "
                 "`farm catalog` lists the models whose shape is"
+            )
+        if facts.remote_code and not request.whole_list:
+            raise BadInput(
+                f"--weights random: {show(target.model)} is built by its own code; "
+                "use --weights hub and --trust-remote-code"
             )
         return "random"
     return "hub" if target.kind == "hub" else "local"

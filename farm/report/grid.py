@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -55,6 +57,15 @@ class Grid:
         for row in self.rows:
             table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in row))
         return table
+
+    def fitting(self, console: Console) -> Grid:
+        """The grid without the last columns that the console has no room for; the first always stays."""
+        unbounded = console.options.update(width=sys.maxsize)
+        for count in range(len(self.columns), 1, -1):
+            grid = Grid(self.columns[:count], [row[:count] for row in self.rows], self.title)
+            if console.measure(grid.rich(), options=unbounded).maximum <= console.width:
+                return grid
+        return Grid(self.columns[:1], [row[:1] for row in self.rows], self.title)
 
     def markdown(self) -> str:
         """The grid as a Markdown table, ending in a newline."""

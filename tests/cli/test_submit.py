@@ -52,6 +52,21 @@ def test_all_models_all_objectives_all_tasks_are_the_rows_of_the_table(invoke: I
         assert {job["sources"][name] for name in VALUES[:8]} == {"table"}
 
 
+def test_with_random_weights_it_is_408_rows_of_the_listed_models_and_nine_of_the_others(
+    invoke: Invoke,
+) -> None:
+    jobs = dry(invoke, "--all-models", "-o", "all", "-t", "all", "--weights", "random")
+    listed = set(Catalogue.load().listed())
+    assert sum(job["model"] in listed for job in jobs) == 408
+    others = [job["model"] for job in jobs if job["model"] not in listed]
+    assert len(others) == len(set(others)) == 9
+    assert {job["weights"] for job in jobs} == {"random"}
+    plain = dry(invoke, "--all-models", "-o", "all", "-t", "all")
+    named = invoke("submit", "-m", "jinaai/jina-embeddings-v2-base-code", "--weights", "random", "--dry-run")
+    assert (named.exit_code, named.stderr.count("\n")) == (2, 1)
+    assert [{**job, "weights": "hub"} for job in jobs] == plain
+
+
 def test_a_dry_run_names_every_value_and_its_source(invoke: Invoke) -> None:
     for job in dry(invoke, "--all-models"):
         assert {"model", "task", "objective", "sources", *VALUES} <= set(job)

@@ -48,6 +48,15 @@ def test_every_row_of_the_table_fits_its_model(catalogue: Catalogue, table: Look
         assert limit is None or row.config.seq_length <= limit
 
 
+def test_roberta_like_models_never_use_two_of_their_positions(catalogue: Catalogue) -> None:
+    for facts in catalogue.models:
+        if facts.usable_length is None:
+            assert facts.model_type == "t5"
+            continue
+        behind_padding = facts.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet")
+        assert facts.max_positions == facts.usable_length + (2 if behind_padding else 0)
+
+
 def test_shapes_are_sound(catalogue: Catalogue) -> None:
     for facts in catalogue.models:
         assert facts.hidden % facts.heads == 0
@@ -61,6 +70,43 @@ def test_select(catalogue: Catalogue) -> None:
     assert {facts.model for facts in small} == {"google/bert_uncased_L-2_H-128_A-2", "prajjwal1/bert-tiny"}
     assert {f.model_type for f in catalogue.select(task="fill-mask")} >= {"bert", "roberta", "albert"}
     assert catalogue.select() == catalogue.models
+
+
+def test_the_tasks_of_a_checkpoint_are_those_it_has_all_weights_for(catalogue: Catalogue) -> None:
+    for facts in catalogue.models:
+        assert facts.task in facts.tasks
+        assert {"default", "feature-extraction", "sentence-similarity"} <= set(facts.tasks)
+        assert len(facts.tasks) <= 4
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("bert-base-casd", "bert-base-cased"),
+        ("google-bert/bert-base-uncase", "bert-base-uncased"),
+        ("E5-Large", "intfloat/e5-large"),
+        ("minilm", "sentence-transformers/all-MiniLM-L6-v2"),
+    ],
+)
+def test_near_names(catalogue: Catalogue, name: str, nearest: str) -> None:
+    found = catalogue.near(name)
+    assert found[0] == nearest
+    assert len(set(found)) == len(found) <= 3
+
+
+def test_nothing_is_near_to_what_is_like_no_name(catalogue: Catalogue) -> None:
+    assert catalogue.near("zzzzzz") == ()
+    assert catalogue.near("") == ()
+
+
+def test_what_is_not_certain_is_said(catalogue: Catalogue) -> None:
+    assert {facts.confidence for facts in catalogue.models} == {"verified", "derived"}
+    assert sum(facts.confidence == "verified" for facts in catalogue.models) == 78
+    assert all(facts.evidence for facts in catalogue.models)
+    remote = [facts for facts in catalogue.models if facts.remote_code]
+    assert [facts.positions for facts in remote] == ["alibi"]
+    own = [facts for facts in catalogue.models if "own_code" in facts.architecture_facts()]
+    assert own == remote
 
 
 def test_what_random_weights_are_made_from(catalogue: Catalogue) -> None:

@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 from farm.domain.errors import BadInput
 from farm.domain.options import BY_FIELD, BY_FLAG, OPTIONS, Request, parse_devices, split_extra
 
+#: What a request says of its models: chosen by options of their own, not of a job.
+CHOSEN = {"models", "whole_list"}
+
 
 def test_each_option_fills_a_field_and_no_flag_is_used_twice() -> None:
-    assert {option.field for option in OPTIONS} == {field.name for field in fields(Request)} - {"models"}
+    assert {option.field for option in OPTIONS} == {f.name for f in fields(Request)} - CHOSEN
     assert len(BY_FLAG) == sum(len(option.flags) for option in OPTIONS)
 
 

@@ -180,46 +180,6 @@ class TestFit:
         assert instances in (None, job.config.instances)
 
 
-ASKED = st.fixed_dictionaries(
-    {},
-    optional={
-        "batch_size": st.integers(1, 64).map(lambda n: (n,)),
-        "seq_length": st.integers(1, 512).map(lambda n: (n,)),
-        "set_size": st.integers(1, 10).map(lambda n: (n,)),
-        "ols": st.integers(1, 8),
-        "mos": st.integers(1, 16),
-        "extra": st.sampled_from(["", "-a b", MULTICAST]),
-        "opset": st.integers(7, 20),
-        "seconds": st.integers(1, 100),
-        "seed": st.integers(0, 9),
-        "precision": st.just("fp16"),
-    },
-)
-
-
-@given(ASKED, st.sampled_from(["bert-base-cased", "nobody/nothing"]), st.sampled_from(OBJECTIVES))
-def test_the_user_over_the_table_over_the_default_value_by_value(
-    asked: dict[str, Any], model: str, objective: str
-) -> None:
-    job = one(model, objectives=(objective,), **asked)
-    row = SHIPPED.row(model, job.task, objective)
-    base = row.config if row else DEFAULTS[job.objective]
-    for name in VALUES:
-        value = getattr(job.config, name)
-        if name not in asked:
-            assert value == getattr(base, name)
-            assert job.sources[name] == ("table" if row else "default")
-        else:
-            expected = asked[name][0] if isinstance(asked[name], tuple) else asked[name]
-            assert value == (tuple(expected.split()) if name == "extra" else expected)
-            assert job.sources[name] == "user"
-    for name, default in (("opset", 13), ("seconds", 20), ("seed", 0)):
-        assert getattr(job, name) == asked.get(name, default)
-        assert job.sources[name] == ("user" if name in asked else "default")
-    assert job.sources["precision"] == ("user" if "precision" in asked else "table" if row else "default")
-    assert (job.published is not None) == (row is not None and job.config == base)
-
-
 class TestPublished:
     def test_a_user_s_value_equal_to_the_row_s_keeps_the_figures(self) -> None:
         plain = one()
@@ -264,6 +224,13 @@ class TestModels:
         for model in ("nobody/nothing", str(tmp_path)):
             with pytest.raises(BadInput, match="the shape of"):
                 one(model, weights="random")
+
+    def test_random_weights_of_a_model_with_its_own_code_are_refused_where_it_was_named(self) -> None:
+        model = "jinaai/jina-embeddings-v2-base-code"
+        assert one(model, trust_remote_code=True).weights == "hub"
+        with pytest.raises(BadInput, match="own code; use --weights hub and --trust-remote-code"):
+            one(model, weights="random")
+        assert one(model, weights="random", whole_list=True).weights == "random"
 
     @pytest.mark.parametrize("name", ["../x", ";rm", ""])
     def test_hostile_names_are_refused(self, name: str) -> None:
