@@ -47,6 +47,7 @@ def commands_text(
             output_dir=outputs,
             batch_json=Path(_relative(tree, tree.batch_io)),
             input_files=[Path(_relative(tree, file)) for file in input_files],
+            samples=output_samples(job),
         )
     make = _line(["mkdir", "-p", str(model), str(outputs)])
     lines = [make.replace('"$REPRO"', '"${REPRO:=$(mktemp -u XXXXXXXX)}"', 1)]
@@ -55,6 +56,14 @@ def commands_text(
         lines.append(f"export LD_LIBRARY_PATH={library}${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}")
     lines += [_line(argv) for argv in (_export_argv(job, io, python, model), compile_, run)]
     return "\n".join([*lines, "unset REPRO"]) + "\n"
+
+
+def output_samples(job: Job) -> int:
+    """Inferences whose outputs the runner writes: one for each activation, so that each is verified.
+
+    Of a fill-mask model, whose logits take up to 1 GB an inference, no more than two.
+    """
+    return min(job.config.instances, 2) if job.task == "fill-mask" else job.config.instances
 
 
 def _line(argv: Sequence[str]) -> str:

@@ -14,13 +14,17 @@ from typing import Any
 
 from farm.domain.digest import digest
 from farm.domain.errors import StageFailed
-from farm.stages.checkpoint import HubModel, fetch_hub, files_digest, folder_digest, resolve_hub
+from farm.sdk.launcher import DirectLauncher, Launcher
+from farm.stages.checkpoint import files_digest, folder_digest
 from farm.stages.exporter import Exporter, ExportFailed
 from farm.stages.fp16_range import clip_to_fp16
+from farm.stages.hub import HubModel, fetch_hub, resolve_hub
 from farm.stages.onnx_wire import Graph, Port, read_graph
 
 #: Raised when this stage's own steps change what they write.
-FORMAT = 1
+FORMAT = 3
+#: Larger models keep their weights in `model.onnx_data`: protobuf's limit.
+SINGLE_FILE_BYTES = 2**31 - 1
 #: Distributions whose version can change the bytes of an export.
 _LIBRARIES = ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "accelerate")
 
@@ -45,7 +49,8 @@ def resolve_export(ask: Mapping[str, Any]) -> Resolved:
     """What an ask comes down to. Contacts the hub for weights "hub" alone, and not for a full commit id.
 
     ask: {model, revision, weights, task, opset, opset_source, seed, trust_remote_code}, and for random
-    weights the architecture (the catalogue's facts). Raises StageFailed as `farm.stages.checkpoint` does.
+    weights the architecture (the catalogue's facts); again, of an export that is made again: the commit that
+    the revision meant then. Raises StageFailed as `farm.stages.hub` does.
     """
     library = "sentence_transformers" if ask["task"] == "sentence-similarity" else "transformers"
     trust = bool(ask["trust_remote_code"])
@@ -58,7 +63,7 @@ def resolve_export(ask: Mapping[str, Any]) -> Resolved:
             )
         kind, revision = "random", digest([ask["architecture"], ask["seed"]], 40)
     elif ask["weights"] == "hub":
-        found = resolve_hub(model, ask.get("revision"))
+        found = resolve_hub(model, ask.get("again") or ask.get("revision"))
         kind, model, revision = "hub", found.model, found.revision
     elif path.suffix == ".onnx":
         if not path.is_file():
@@ -86,16 +91,23 @@ def _key(ask: Mapping[str, Any], kind: str, revision: str, library: str) -> str:
 
 
 def build_export(
-    ask: Mapping[str, Any], resolved: Resolved, out: Path, exporter: Exporter, log: Path, threads: int = 1
+    ask: Mapping[str, Any],
+    resolved: Resolved,
+    out: Path,
+    exporter: Exporter,
+    log: Path,
+    threads: int = 1,
+    launcher: Launcher | None = None,
 ) -> dict[str, Any]:
     """Makes `model.onnx`, `clipped/model.onnx` and `facts.json` in the folder `out`; returns the facts.
 
-    threads bounds torch's own. Raises StageFailed: "input" for the model's fault, "host" for this host's.
+    threads bounds torch's own. launcher runs the download, None: this process does. Raises StageFailed:
+    "input" for the model's fault, "host" for this host's.
     """
     started = time.monotonic()
     try:
         log.touch()
-        told = _write_model(ask, resolved, out, exporter, log, threads)
+        told = _write_model(ask, resolved, out, exporter, log, threads, launcher or DirectLauncher())
         model = out / "model.onnx"
         graph = read_graph(model)
         _check_opset(ask, graph.opset)
@@ -118,15 +130,23 @@ def build_export(
 
 
 def _write_model(
-    ask: Mapping[str, Any], resolved: Resolved, out: Path, exporter: Exporter, log: Path, threads: int
+    ask: Mapping[str, Any],
+    resolved: Resolved,
+    out: Path,
+    exporter: Exporter,
+    log: Path,
+    threads: int,
+    launcher: Launcher,
 ) -> dict[str, Any]:
     if resolved.kind == "onnx":
         _copy_onnx(Path(resolved.model), out)
         return {}
-    folder = None
+    folder, hub_model = None, None
     if resolved.kind == "hub":
         source = HubModel(resolved.model, resolved.revision)
-        folder = str(fetch_hub(source, resolved.library, bool(ask["trust_remote_code"])))
+        trust = bool(ask["trust_remote_code"])
+        fetched = fetch_hub(source, ask.get("revision"), resolved.library, trust, launcher, out, log)
+        folder, hub_model = str(fetched.folder), fetched.model
     elif resolved.kind == "folder":
         folder = resolved.model
     request = {
@@ -138,15 +158,16 @@ def _write_model(
         "seed": ask["seed"],
         "trust_remote_code": bool(ask["trust_remote_code"]),
         "threads": threads,
+        "single_file_bytes": SINGLE_FILE_BYTES,
         "out": str(out),
     }
     try:
-        return exporter.export(request, log)
+        told = exporter.export(request, log)
     except ExportFailed as error:
         if error.needs_opset is None or ask["opset_source"] != "default":
             raise
-        needed = error.needs_opset
-    return exporter.export({**request, "opset": needed}, log)
+        told = exporter.export({**request, "opset": error.needs_opset}, log)
+    return {**told, "hub_model": hub_model}
 
 
 def _copy_onnx(model: Path, out: Path) -> None:
@@ -178,7 +199,7 @@ def _facts(
 ) -> dict[str, Any]:
     vocab = told.get("vocab_size") or graph.tables.get("input_ids")
     return {
-        "hub_model": resolved.model if resolved.kind == "hub" else None,
+        "hub_model": told.get("hub_model"),
         "revision": resolved.revision,
         "weights": ask["weights"],
         "library": resolved.library,

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from signal import SIGKILL
 from typing import Any, Protocol
 
 from farm.domain.errors import StageFailed
@@ -194,10 +195,14 @@ class Exporter:
             return StageFailed(
                 "input", f"the export needs more than its memory limit of {limit:.1f} GiB", str(log)
             )
-        how = "ended without an answer"
-        if result is not None and result.signal is not None:
-            how = f"was killed by signal {result.signal}"
-        return StageFailed("host", f"the exporter's child {how}; its log has the last it said", str(log))
+        signal = result.signal if result is not None else None
+        how = "ended without an answer" if signal is None else f"was killed by signal {signal}"
+        return StageFailed(
+            "host",
+            f"the exporter's child {how}; its log has the last it said",
+            str(log),
+            out_of_memory=signal == SIGKILL,
+        )
 
     def _too_long(self, log: Path) -> StageFailed:
         self._end("limit")

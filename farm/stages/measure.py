@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import filecmp
+import glob
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +34,7 @@ def measure(prepared: PreparedRun, raw: RawRun) -> dict[str, Any]:
     flags: those of farm.domain.statistics, and
     `foreign_tenant`   another process used the card before or after the run
     `latency_by_place` the latency column was not found by its name
-    `outputs_disagree` simultaneous inferences of the same input gave different outputs
+    `outputs_disagree` inferences of the same input gave different outputs (the files that differ are kept)
     """
     for name, path in prepared.outputs.items():
         if not path.is_file() or path.stat().st_size == 0:
@@ -74,7 +76,29 @@ def _runner_figures(prepared: PreparedRun, raw: RawRun) -> _Figures:
     config = prepared.job.config
     stats = parse_stats(raw.result.log, config.batch_size)
     profile = read_latency(prepared.tree.outputs, config.instances, prepared.since_ns)
-    return _Figures(stats, profile.per_activation, ("latency_by_place",) if profile.by_place else ())
+    flags = ["latency_by_place"] if profile.by_place else []
+    if not _outputs_agree(prepared):
+        flags.append("outputs_disagree")
+    return _Figures(stats, profile.per_activation, tuple(flags))
+
+
+def _outputs_agree(prepared: PreparedRun) -> bool:
+    """Whether all written inferences equal the first, byte for byte: every activation had the same input.
+
+    The runner's documents do not say which activations write (docs/sdk.md); every file there is is compared.
+    Those that agree are removed, the first one tells all.
+    """
+    agree = True
+    for first in prepared.outputs.values():
+        stem = first.name.removesuffix("-activation-0-inf-0.bin")
+        for other in sorted(first.parent.glob(f"{glob.escape(stem)}-activation-*-inf-*.bin")):
+            if other == first:
+                continue
+            if filecmp.cmp(first, other, shallow=False):
+                other.unlink()
+            else:
+                agree = False
+    return agree
 
 
 def _api_figures(prepared: PreparedRun, raw: RawRun) -> _Figures:

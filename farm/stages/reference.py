@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from signal import SIGKILL
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -110,7 +111,12 @@ def _answer(result: ChildResult, answer_file: Path, log: Path) -> dict[str, Any]
         )
     if not answer_file.exists():
         how = f"signal {result.signal}" if result.signal is not None else f"status {result.returncode}"
-        raise StageFailed("host", f"the reference run ended with {how} and no answer; see its log", str(log))
+        raise StageFailed(
+            "host",
+            f"the reference run ended with {how} and no answer; see its log",
+            str(log),
+            out_of_memory=result.signal == SIGKILL,
+        )
     answer: dict[str, Any] = json.loads(answer_file.read_text())
     if "error" in answer:
         raise StageFailed(answer["kind"], answer["error"], str(log))

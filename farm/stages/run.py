@@ -26,7 +26,7 @@ from farm.sdk.errors_text import runner_failure, usage_instead
 from farm.sdk.launcher import CardLockRequest, Launcher
 from farm.sdk.lock import lock_folder
 from farm.sdk.root import Sdk
-from farm.stages.commands import commands_text
+from farm.stages.commands import commands_text, output_samples
 from farm.stages.inputs import InputFile, generate_inputs
 from farm.stages.workdir import Tree, link_files, tree
 
@@ -236,6 +236,7 @@ def _child(prepared: PreparedRun, qid: int, sdk: Sdk, limit_s: float | None) -> 
             output_dir=place.outputs,
             batch_json=place.batch_io,
             input_files=[file.path for file in prepared.inputs],
+            samples=output_samples(job),
         )
     phases = 2 if job.route == "api" else 1
     return ChildSpec(

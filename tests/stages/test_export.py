@@ -17,7 +17,6 @@ import pytest
 
 from farm.domain.errors import StageFailed
 from farm.sdk.child import Child, ChildSpec
-from farm.stages import checkpoint
 from farm.stages.export import build_export, resolve_export
 from farm.stages.exporter import Exporter
 from farm.stages.inputs import input_arrays
@@ -85,7 +84,7 @@ def _run(out: Path, facts: dict[str, Any]) -> dict[str, tuple[int, ...]]:
 def test_the_real_minilm_from_the_hub(hub: HubServer, exporter: Exporter, tmp_path: Path) -> None:
     ask = _ask(MINILM, task="sentence-similarity")
     facts = _build(ask, tmp_path / "out", exporter)
-    assert facts["library"] == "sentence_transformers"
+    assert (facts["library"], facts["hub_model"]) == ("sentence_transformers", MINILM)
     assert facts["head"] == "checkpoint"
     assert facts["opset"] == 13
     assert [port["name"] for port in facts["inputs"]] == ["input_ids", "attention_mask"]
@@ -298,6 +297,9 @@ def test_a_random_model_needs_a_known_architecture(exporter: Exporter, tmp_path:
     ask["architecture"] = ARCHITECTURE | {"model_type": "t5"}
     with pytest.raises(StageFailed, match="no random weights for model type t5"):
         _build(ask, tmp_path / "out", exporter)
+    ask["architecture"] = ARCHITECTURE | {"own_code": True}
+    with pytest.raises(StageFailed, match="built by its own code; use --weights hub"):
+        _build(ask, tmp_path / "own", exporter)
 
 
 class TestHub:
@@ -316,46 +318,6 @@ class TestHub:
         (hub_root / "hub.json").unlink()
         assert moved.model == "tiny/bert"
         assert moved.key == resolve_export(_ask("tiny/bert")).key
-
-    @pytest.mark.parametrize(
-        ("model", "revision", "says"),
-        [
-            ("tiny/nothing", None, "tiny/nothing: no such model"),
-            ("tiny/bert", "no-such-branch", "no revision no-such-branch"),
-            ("not a name", None, "not a hub id"),
-        ],
-    )
-    def test_unknown_names(self, hub: HubServer, model: str, revision: str | None, says: str) -> None:
-        with pytest.raises(StageFailed, match=says) as caught:
-            resolve_export(_ask(model, revision=revision))
-        assert caught.value.kind == "input"
-        assert "\n" not in str(caught.value)
-
-    def test_gated(self, hub: HubServer, hub_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        (hub_root / "hub.json").write_text(json.dumps({"gated": ["tiny/albert"], "token": "hf_x"}))
-        try:
-            with pytest.raises(StageFailed, match="tiny/albert is gated") as caught:
-                resolve_export(_ask("tiny/albert"))
-            assert caught.value.kind == "input"
-            monkeypatch.setenv("HF_TOKEN", "hf_x")
-            assert resolve_export(_ask("tiny/albert")).model == "tiny/albert"
-        finally:
-            (hub_root / "hub.json").unlink()
-
-    def test_a_broken_or_silent_hub(
-        self, hub: HubServer, hub_root: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(checkpoint, "HUB_TIMEOUT_S", 0.3)
-        settings = {"broken": {"tiny/albert": 503}, "stalled": ["tiny/electra"]}
-        (hub_root / "hub.json").write_text(json.dumps(settings))
-        try:
-            with pytest.raises(StageFailed, match="HTTP 503") as broken:
-                resolve_export(_ask("tiny/albert"))
-            with pytest.raises(StageFailed, match="cannot reach") as stalled:
-                resolve_export(_ask("tiny/electra"))
-        finally:
-            (hub_root / "hub.json").unlink()
-        assert (broken.value.kind, stalled.value.kind) == ("host", "host")
 
     def test_no_hub_at_all_and_the_cache(
         self, hub_root: Path, exporter: Exporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

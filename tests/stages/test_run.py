@@ -69,6 +69,20 @@ def test_a_run_is_measured(
     assert card(sdk).nsp_free == 14
 
 
+def test_every_written_inference_is_compared_with_the_first(
+    make_root: MakeRoot, onnx_file: Path, tmp_path: Path
+) -> None:
+    scenario = tmp_path / "scenario.json"
+    scenario.write_text('{"rules": [{"tool": "qaic-runner", "fault": "output-wrong", "nth": 2}]}')
+    sdk = make_root(scenario=scenario)
+    for name, outputs in (("odd", {"-activation-0-inf-0", "-activation-0-inf-1"}), ("even", None)):
+        prepared = prepared_run(sdk, onnx_file, tmp_path, name)
+        raw = execute_run(prepared, card(sdk), DirectLauncher(), sdk)
+        assert ("outputs_disagree" in measure(prepared, raw)["flags"]) == (outputs is not None)
+        left = {path.stem.removeprefix("pooled") for path in prepared.tree.outputs.glob("pooled*.bin")}
+        assert left == (outputs or {"-activation-0-inf-0"})
+
+
 def test_the_trees_files(make_root: MakeRoot, onnx_file: Path, tmp_path: Path) -> None:
     prepared = prepared_run(make_root(), onnx_file, tmp_path)
     folder = tmp_path / "attempt/org/small/feature-extraction"

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 import re
-import shutil
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -13,13 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from optimum.exporters.onnx import onnx_export_from_model
 from torch.onnx import symbolic_opset14
 from torch.onnx.errors import UnsupportedOperatorError
 from torch.onnx.utils import register_custom_op_symbolic
 
 from farm.domain.errors import StageFailed
+from farm.stages.export_child.external import settle
 from farm.stages.export_child.loading import Loaded, load
+from farm.stages.export_child.tracing import trace
 
 #: torch registers scaled_dot_product_attention from opset 14 on; its decomposition is valid in 13 too,
 #: the opset the SDK's encoder sample asks for.
@@ -49,25 +48,19 @@ def export(request: dict[str, Any]) -> dict[str, Any]:
     facts = dict(loaded.facts)
     inputs, expected = _expected(loaded)
     with tempfile.TemporaryDirectory(dir=out, prefix="tracing-") as folder:
-        _trace(loaded, Path(folder), request)
+        traced = Path(folder) / "model.onnx"
+        _trace(loaded, traced, request["opset"])
         loaded.model = None
-        gc.collect()
         release_memory()
-        _check(Path(folder) / "model.onnx", inputs, expected)
-        for name in ("model.onnx", "model.onnx_data"):
-            if (Path(folder) / name).exists():
-                shutil.move(Path(folder) / name, out / name)
+        settle(traced, out / "model.onnx", request["single_file_bytes"])
+    _check(out / "model.onnx", inputs, expected)
     facts["peak_rss_bytes"] = memory("VmHWM")
     return facts
 
 
-def _trace(loaded: Loaded, folder: Path, request: dict[str, Any]) -> None:
-    opset = request["opset"]
-    loaded.model.config._name_or_path = ""  # so that no tokenizer is looked for: the graph needs none
+def _trace(loaded: Loaded, path: Path, opset: int) -> None:
     try:
-        onnx_export_from_model(
-            loaded.model, folder, opset=opset, task=loaded.task, do_validation=False, device="cpu"
-        )
+        trace(loaded.model, loaded.task, loaded.library, path, opset)
     except UnsupportedOperatorError as error:
         needed = re.search(r"added in version (\d+)", str(error))
         if needed is None:

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from optimum.exporters.tasks import TasksManager
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from farm.domain.errors import StageFailed
-from farm.stages.export_child.random_weights import random_model, random_sentence_model
-
-#: Families whose positions start behind the padding id, so that the table is that much longer than an input.
-_OFFSET_POSITIONS = {"roberta", "xlm-roberta", "camembert", "mpnet", "roberta-prelayernorm", "xlm-roberta-xl"}
+from farm.domain.families import no_head, usable_positions
+from farm.stages.export_child.heads import fit_head, model_class
+from farm.stages.export_child.random_weights import random_model
+from farm.stages.export_child.sentence import random_sentence_model, sentence_checkpoint
 
 
 @dataclass
@@ -32,18 +31,19 @@ def load(request: dict[str, Any]) -> Loaded:
     library = request["library"]
     task = "feature-extraction" if request["task"] in ("default", "sentence-similarity") else request["task"]
     torch.manual_seed(request["seed"])
-    if request["architecture"] is not None:
-        head = "random"
-        if library == "sentence_transformers":
-            model, config = random_sentence_model(request["architecture"], request["seed"])
+    architecture = request["architecture"]
+    head = "checkpoint" if architecture is None else "random"
+    if library == "sentence_transformers":
+        if architecture is None:
+            model, config = sentence_checkpoint(request["folder"], request["trust_remote_code"])
         else:
-            model = random_model(request["architecture"], task, request["seed"])
-            config = model.config
-    elif library == "sentence_transformers":
-        model, config = _sentence_model(request["folder"], request["trust_remote_code"])
-        head = "checkpoint"
-    else:
+            model, config = random_sentence_model(architecture, request["seed"])
+    elif architecture is None:
         model, head = _checkpoint(request, task)
+        config = model.config
+    else:
+        _check_head(architecture["model_type"], task)
+        model = random_model(architecture, task, request["seed"])
         config = model.config
     facts = {"head": head, "params": sum(p.numel() for p in model.parameters()), **config_facts(config)}
     return Loaded(model, task, library, facts)
@@ -52,35 +52,38 @@ def load(request: dict[str, Any]) -> Loaded:
 def config_facts(config: PretrainedConfig) -> dict[str, Any]:
     """What inputs must respect: vocabulary sizes, the padding id, the longest sequence in tokens."""
     text = config.get_text_config()
-    longest = getattr(text, "max_position_embeddings", None)
     pad = getattr(text, "pad_token_id", None)
-    if longest is not None and longest <= 0:
-        longest = None
-    if longest is not None and text.model_type in _OFFSET_POSITIONS:
-        longest -= (1 if text.model_type == "mpnet" or pad is None else pad) + 1
     return {
         "model_type": text.model_type,
         "vocab_size": text.vocab_size,
         "type_vocab_size": getattr(text, "type_vocab_size", None),
         "pad_token_id": pad,
-        "max_positions": longest,
+        "max_positions": usable_positions(
+            text.model_type, getattr(text, "max_position_embeddings", None), pad
+        ),
     }
 
 
 def _checkpoint(request: dict[str, Any], task: str) -> tuple[PreTrainedModel, str]:
     folder, trust = request["folder"], request["trust_remote_code"]
     config = AutoConfig.from_pretrained(folder, trust_remote_code=trust)
-    loader = TasksManager.get_model_class_for_task(task, framework="pt", library="transformers")
-    model, info = loader.from_pretrained(
+    _check_head(config.model_type, task)
+    fit_head(config, task)
+    model, info = model_class(config, task).from_pretrained(
         folder,
         config=config,
         trust_remote_code=trust,
         use_safetensors=any(Path(folder).glob("*.safetensors")),
         dtype=torch.float32,
         output_loading_info=True,
+        key_mapping=_other_heads(config, task),
     )
     missing = [key for key in info["missing_keys"] if "pooler" not in key or task == "text-classification"]
     inside = body_keys(model, missing)
+    if inside and hasattr(config, "auto_map") and not trust:
+        raise StageFailed(
+            "input", "the model is built by its own code; give --trust-remote-code if you trust it"
+        )
     if inside:
         raise StageFailed(
             "input",
@@ -90,20 +93,18 @@ def _checkpoint(request: dict[str, Any], task: str) -> tuple[PreTrainedModel, st
     return model, "random" if missing else "checkpoint"
 
 
+def _check_head(family: str, task: str) -> None:
+    if reason := no_head(family, task):
+        raise StageFailed("input", reason)
+
+
+def _other_heads(config: PretrainedConfig, task: str) -> dict[str, str] | None:
+    """Sets aside a text's classifier where a token's is asked for: some families name them alike."""
+    texts = any("ForSequenceClassification" in name for name in config.architectures or ())
+    return {r"^classifier\.": "text_classifier."} if texts and task == "token-classification" else None
+
+
 def body_keys(model: PreTrainedModel, keys: list[str]) -> list[str]:
     """Those of `keys` that belong to the encoder itself rather than to a head or a pooler."""
     prefix = "" if model.base_model is model else f"{model.base_model_prefix}."
     return [key for key in keys if key.startswith(prefix) and "pooler" not in key]
-
-
-def _sentence_model(folder: str, trust: bool) -> tuple[Any, PretrainedConfig]:
-    from sentence_transformers import SentenceTransformer
-
-    model = SentenceTransformer(
-        folder,
-        device="cpu",
-        trust_remote_code=trust,
-        local_files_only=True,
-        model_kwargs={"dtype": torch.float32, "use_safetensors": any(Path(folder).rglob("*.safetensors"))},
-    )
-    return model, model[0].auto_model.config

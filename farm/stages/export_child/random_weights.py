@@ -8,12 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from optimum.exporters.tasks import TasksManager
 from torch import nn
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.modeling_utils import no_init_weights
 
 from farm.domain.errors import StageFailed
+from farm.domain.families import LOWEST_OPSET
+from farm.stages.export_child.heads import fit_head, new_model
 
 #: Spread of the weights, as BERT's own initializer_range; norms and biases get it too, around 1 and 0,
 #: so that no constant of the graph can be folded away as a one or a zero.
@@ -26,10 +27,19 @@ _RENAMED: dict[str, dict[str, str]] = {
         "num_attention_heads": "n_heads",
         "intermediate_size": "hidden_dim",
         "hidden_act": "activation",
-    }
+    },
+    "t5": {
+        "num_hidden_layers": "num_layers",
+        "hidden_size": "d_model",
+        "num_attention_heads": "num_heads",
+        "intermediate_size": "d_ff",
+        "hidden_act": "feed_forward_proj",
+    },
 }
+_ROBERTA_LIKE = {"layer_norm_eps": 1e-5}
 #: What the architecture facts do not carry and the published files of the family say.
 _FAMILY: dict[str, dict[str, Any]] = {
+    "camembert": _ROBERTA_LIKE,
     "deberta-v2": {
         "relative_attention": True,
         "position_buckets": 256,
@@ -38,71 +48,56 @@ _FAMILY: dict[str, dict[str, Any]] = {
         "pos_att_type": ["p2c", "c2p"],
         "position_biased_input": False,
     },
+    "mpnet": _ROBERTA_LIKE,
+    "roberta": _ROBERTA_LIKE,
+    "xlm-roberta": _ROBERTA_LIKE,
 }
-_FAMILIES = (
-    "albert", "bert", "camembert", "deberta-v2", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta"
-)  # fmt: skip
 
 
 def random_config(architecture: dict[str, Any]) -> PretrainedConfig:
     """The configuration an architecture's facts describe. Raises StageFailed("input") for another family."""
     facts = {name: value for name, value in architecture.items() if value is not None}
-    family = facts.pop("model_type", None)
-    if family not in _FAMILIES:
+    facts.pop("pooling", None)
+    if facts.pop("own_code", False):
         raise StageFailed(
             "input",
-            f"no random weights for model type {family}; use --weights hub, or one of {', '.join(_FAMILIES)}",
+            "no random weights for a model built by its own code; use --weights hub and --trust-remote-code",
         )
+    family = facts.pop("model_type", None)
+    if family not in LOWEST_OPSET:
+        raise StageFailed(
+            "input",
+            f"no random weights for model type {family}; use --weights hub, or one of "
+            f"{', '.join(LOWEST_OPSET)}",
+        )
+    if family == "t5":
+        facts["d_kv"] = facts["hidden_size"] // facts["num_attention_heads"]
     renamed = {_RENAMED.get(family, {}).get(name, name): value for name, value in facts.items()}
     return AutoConfig.for_model(family, **renamed, **_FAMILY.get(family, {}))
 
 
+def empty_model(architecture: dict[str, Any], task: str) -> PreTrainedModel:
+    """A model for `task` (one of the exporter's own words) whose weights are yet to be drawn."""
+    config = random_config(architecture)
+    fit_head(config, task)
+    with no_init_weights():
+        model = new_model(config, task)
+    model.tie_weights()  # type: ignore[no-untyped-call]
+    return model
+
+
 def random_model(architecture: dict[str, Any], task: str, seed: int) -> PreTrainedModel:
     """A model for `task` with every parameter drawn from `seed`; tied weights stay tied."""
-    config = random_config(architecture)
-    loader = TasksManager.get_model_class_for_task(task, framework="pt", library="transformers")
-    with no_init_weights():
-        model: PreTrainedModel = loader.from_config(config)
-    model.tie_weights()  # type: ignore[no-untyped-call]
+    model = empty_model(architecture, task)
     randomise(model, seed)
     return model
 
 
 def randomise(model: nn.Module, seed: int) -> None:
-    """Draws every parameter of `model` from `seed`, in the order of its modules."""
+    """Draws every parameter of `model` from `seed`, in the order of its modules; buffers stay as they are."""
     generator = torch.Generator().manual_seed(seed)
-    done: set[int] = set()
     with torch.no_grad():
-        for module in model.modules():
-            for name, parameter in module.named_parameters(recurse=False):
-                if id(parameter) in done:
-                    continue
-                done.add(id(parameter))
-                centre = 1.0 if isinstance(module, nn.LayerNorm) and name == "weight" else 0.0
-                parameter.normal_(centre, _SPREAD, generator=generator)
-
-
-class RandomTransformer(nn.Module):
-    """The first module of a sentence-transformers model around an encoder that has no tokenizer.
-
-    The exporter asks for "Transformer" in the class's name and for `auto_model`.
-    """
-
-    def __init__(self, encoder: PreTrainedModel) -> None:
-        super().__init__()
-        self.auto_model = encoder
-
-    def forward(self, features: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Adds `token_embeddings [batch, sequence, hidden]` to the features."""
-        made = self.auto_model(input_ids=features["input_ids"], attention_mask=features["attention_mask"])
-        return {**features, "token_embeddings": made[0]}
-
-
-def random_sentence_model(architecture: dict[str, Any], seed: int) -> tuple[Any, PretrainedConfig]:
-    """A sentence-transformers model (encoder, mean pooling) with random weights, and its configuration."""
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.models import Pooling
-
-    encoder = random_model(architecture, "feature-extraction", seed)
-    pooling = Pooling(encoder.config.hidden_size, pooling_mode="mean")
-    return SentenceTransformer(modules=[RandomTransformer(encoder), pooling], device="cpu"), encoder.config
+        for name, parameter in model.named_parameters():
+            # A weight of one axis is the gain of a norm, of whatever class.
+            centre = 1.0 if parameter.dim() == 1 and name.endswith("weight") else 0.0
+            parameter.normal_(centre, _SPREAD, generator=generator)
