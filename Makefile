@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: venv demo test lint format bench docs constraints clean
+.PHONY: venv demo test lint format bench coverage docs constraints clean
 
 venv: $(STAMP)
 
@@ -42,6 +42,10 @@ format: $(STAMP)
 # Each benchmark prints its ratio last; docs/benchmarks.md keeps the figures.
 bench: $(STAMP)
 	set -e; for benchmark in bench/bench_*.py; do $(BIN)/python "$$benchmark"; done
+
+# docs/coverage.md: every listed model at full size, random weights, eight emulated cards.
+coverage: $(STAMP)
+	$(BIN)/python bench/coverage.py
 
 # The command reference, from the commands' own help.
 docs: $(STAMP)

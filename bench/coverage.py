@@ -98,7 +98,10 @@ def cover(home: Path, options: argparse.Namespace, words: Sequence[str]) -> tupl
 
     sampler = Sampler(home)
     try:
-        call("up", "--emulate", str(options.cards), "--timing", "modelled", "--detach")
+        call(
+            "up", "--emulate", str(options.cards), "--timing", "modelled", "--detach",
+            "--cpu-workers", str(options.cpu_workers), "--store-limit", options.store_limit,
+        )  # fmt: skip
         started = time.monotonic()
         models = [word for model in options.model for word in ("-m", model)] or ["--listed"]
         asked = [*models, "-o", options.objective, "--weights", "random", "--time", str(options.time)]
@@ -113,7 +116,8 @@ def cover(home: Path, options: argparse.Namespace, words: Sequence[str]) -> tupl
         "date": datetime.now(timezone.utc).date().isoformat(),
         "host": _host(),
         "software": _software(),
-        "farm": f"{options.cards} emulated cards, runs of {options.time} s",
+        "farm": f"{options.cards} emulated cards, {options.cpu_workers} CPU workers, a store of"
+        f" {options.store_limit}, runs of {options.time} s",
         "wall time": seconds(wall),
         "artifacts made": f"{len(sampler.artifacts)}, {_gib(sum(t for t, _ in sampler.artifacts.values()))}",
         "peak of the farm's folder": _gib(sampler.peak_disk),
@@ -174,6 +178,8 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--objective", default="best-throughput", help="or `all`")
     parser.add_argument("--time", type=int, default=2, help="seconds of a run")
     parser.add_argument("--cards", type=int, default=8)
+    parser.add_argument("--cpu-workers", type=int, default=2)
+    parser.add_argument("--store-limit", default="20G", help="disk for artifacts; the farm evicts beyond it")
     parser.add_argument(
         "--folder", type=Path, help="where the farm's folder is made; the temporary files' one"
     )

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from farm.artifacts.store import Corrupt, Manifest, Store
+from farm.artifacts.store import Corrupt, Locked, Manifest, Store
 
-__all__ = ["Corrupt", "Manifest", "Store"]
+__all__ = ["Corrupt", "Locked", "Manifest", "Store"]

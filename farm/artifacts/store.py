@@ -1,27 +1,40 @@
 """A local folder of artifacts: built aside, described by a manifest, published by one rename, read-only.
 
 Layout: `objects/<key>/` holds an artifact's files and `manifest.json`; `building/<key>.<token>/` what is
-being made. A folder under `objects/` is whole: the manifest is written last and the rename comes after it.
+being made, with a `.lock` beside it that its builder holds for as long as it lives; `building/*.removed.*`
+what is being removed. A folder under `objects/` is whole: the manifest is written last and the rename comes
+after it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 MANIFEST = "manifest.json"
+#: How long the store's lock is waited for; it is held for a few renames at a time.
+LOCK_S = 30.0
+_TRY_S = 0.02
+_REMOVED = ".removed."
 
 
 class Corrupt(Exception):
     """An artifact's files are not what its manifest says."""
+
+
+class Locked(Exception):
+    """Another process holds the store's lock and does not let go."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +52,7 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._verified: dict[tuple[str, int, int, int], str] = {}
+        self._builds: dict[Path, int] = {}
         for folder in (root / "objects", root / "building"):
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -85,16 +99,72 @@ class Store:
             self._verified[mark] = file_digest(path)
         return None if self._verified[mark] == digest else "does not have the digest of its manifest"
 
+    def size(self, key: str) -> int:
+        """Bytes of the artifact's files, each hard-linked one once; 0 when it is not here."""
+        return tree_bytes(self.path(key))
+
+    def total(self) -> int:
+        """Bytes of all artifacts together."""
+        return tree_bytes(self.root / "objects")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the store's lock for the length of the block. Raises Locked after LOCK_S seconds."""
+        fd = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            deadline = time.monotonic() + LOCK_S
+            while not _try_lock(fd):
+                if time.monotonic() >= deadline:
+                    raise Locked(f"the lock {self.root / 'lock'} is held by another process")
+                time.sleep(_TRY_S)
+            yield
+        finally:
+            os.close(fd)
+
     def begin(self, key: str, token: str) -> Path:
-        """An empty folder to build the artifact in."""
+        """An empty folder to build the artifact in, this process's own until it is published or abandoned."""
         folder = self.root / "building" / f"{key}.{token}"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        with self.locked():
+            lock = os.open(_lock_of(folder), os.O_RDWR | os.O_CREAT, 0o644)
+            _try_lock(lock)
+            self._builds[folder] = lock
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
         return folder
 
     def abandon(self, folder: Path) -> None:
         """Remove what a build left."""
         shutil.rmtree(folder, ignore_errors=True)
+        self._end(folder)
+
+    def _end(self, folder: Path) -> None:
+        _lock_of(folder).unlink(missing_ok=True)
+        lock = self._builds.pop(folder, None)
+        if lock is not None:
+            os.close(lock)
+
+    def sweep(self) -> list[str]:
+        """Remove what builders left that are dead, and what was being removed when its remover died.
+
+        Answers the names. A living process's build is never touched, on whichever host it is.
+        """
+        graves, left = [], []
+        with self.locked():
+            for path in sorted((self.root / "building").iterdir()):
+                if path.suffix == ".lock":
+                    if not path.with_suffix("").exists() and not _is_held(path):
+                        path.unlink(missing_ok=True)
+                elif _REMOVED in path.name:
+                    graves.append(path)
+                elif not _is_held(_lock_of(path)):
+                    grave = self._grave(path.name)
+                    path.rename(grave)
+                    _lock_of(path).unlink(missing_ok=True)
+                    graves.append(grave)
+                    left.append(path.name)
+        for grave in graves:
+            shutil.rmtree(grave, ignore_errors=True)
+        return left
 
     def publish(self, key: str, folder: Path, facts: Mapping[str, Any]) -> Manifest:
         """Describe, fsync and seal the built folder, and rename it into place.
@@ -131,17 +201,23 @@ class Store:
                         self.abandon(folder)
                         return first
             else:
+                self._end(folder)
                 _sync(self.path(key).parent)
                 return manifest
 
-    def remove(self, key: str) -> None:
-        """Take the artifact away: renamed first, so that nobody sees half of it."""
-        grave = self.root / "building" / f"{key}.removed.{secrets.token_hex(4)}"
-        try:
+    def bury(self, key: str) -> Path:
+        """Take the artifact out of sight in one step; the folder that is left to remove (`shutil.rmtree`)."""
+        grave = self._grave(key)
+        with contextlib.suppress(FileNotFoundError):
             self.path(key).rename(grave)
-        except FileNotFoundError:
-            return
-        shutil.rmtree(grave, ignore_errors=True)
+        return grave
+
+    def _grave(self, name: str) -> Path:
+        return self.root / "building" / f"{name}{_REMOVED}{secrets.token_hex(4)}"
+
+    def remove(self, key: str) -> None:
+        """Take the artifact away."""
+        shutil.rmtree(self.bury(key), ignore_errors=True)
 
 
 def file_digest(path: Path) -> str:
@@ -151,6 +227,40 @@ def file_digest(path: Path) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def tree_bytes(folder: Path) -> int:
+    """Bytes of the files below a folder, each hard-linked one once; 0 for a folder that is not there."""
+    sizes: dict[tuple[int, int], int] = {}
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            info = path.lstat()
+            sizes[info.st_dev, info.st_ino] = info.st_size
+    return sum(sizes.values())
+
+
+def _lock_of(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.lock")
+
+
+def _try_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_held(path: Path) -> bool:
+    """Whether a living process holds the lock file."""
+    try:
+        fd = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        return not _try_lock(fd)
+    finally:
+        os.close(fd)
 
 
 def _sync(path: Path) -> None:

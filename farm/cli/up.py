@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from farm.cli.context import Farm, pass_farm, redis_option
+from farm.cli.sizes import limit_options, limits
 
 
 @click.command("up")
@@ -48,6 +49,7 @@ from farm.cli.context import Farm, pass_farm, redis_option
     metavar="W",
     help="A second one prepares the next job while the first one runs.",
 )
+@limit_options
 @click.option("--detach", is_flag=True, help="Return once coordinator, CPU worker and a good card are there.")
 @redis_option
 @pass_farm
@@ -58,6 +60,8 @@ def command(
     sdk: str,
     cpu_workers: int | None,
     workers_per_device: int,
+    store_limit: str | None,
+    memory_limit: str | None,
     detach: bool,
 ) -> int:
     """Start a farm on this machine and keep it running: Redis (unless a URL is given), coordinator, workers.
@@ -66,6 +70,7 @@ def command(
     farm up                            on a host with cards
     farm up --emulate --detach         eight emulated cards, in the background
     farm up --emulate 2 --timing modelled
+    farm up --store-limit 200G         what no unfinished job needs makes way beyond that
     """
     from farm.local.up import UpOptions, up
 
@@ -81,6 +86,7 @@ def command(
             sdk_profile=sdk,
             cpu_workers=cpu_workers,
             workers_per_device=workers_per_device,
+            limits=limits(store_limit, memory_limit),
             detach=detach,
         )
     )

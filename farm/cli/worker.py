@@ -9,6 +9,7 @@ from typing import Literal
 import click
 
 from farm.cli.context import Farm, pass_farm, redis_option
+from farm.cli.sizes import limit_options, limits
 from farm.domain.queues import CPU_QUEUES
 
 name_option = click.option("--name", help="Tells workers of one host apart; default from the queues.")
@@ -28,16 +29,19 @@ def command() -> None:
 @click.option(
     "-Q", "--queues", metavar="Q,...", help=f"Serve only these of {', '.join(CPU_QUEUES)}; default all."
 )
+@limit_options
 @name_option
 @redis_option
 @pass_farm
-def cpu(farm: Farm, queues: str | None, name: str | None) -> None:
+def cpu(
+    farm: Farm, queues: str | None, store_limit: str | None, memory_limit: str | None, name: str | None
+) -> None:
     """Export, make references, compile and compare; one stage at a time."""
     chosen = queues.split(",") if queues else list(CPU_QUEUES)
     unknown = sorted(set(chosen) - set(CPU_QUEUES))
     if unknown:
         raise click.UsageError(f"queue {unknown[0]!r} is not one of {', '.join(CPU_QUEUES)}")
-    _become(farm, "cpu", chosen, name, {})
+    _become(farm, "cpu", chosen, name, limits(store_limit, memory_limit))
 
 
 @command.command("device")

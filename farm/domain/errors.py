@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from farm.domain.job import StageKind
 
 #: Why a stage's attempt failed, and so what may follow (docs/states.md):
 #: input = the job's own fault; busy = another tenant; card = this card; host = this host.
@@ -31,9 +34,25 @@ class StageFailed(FarmError):
     """An attempt at a stage failed.
 
     kind says who is to blame; log is the path of the attempt's log (None where there is none).
+    out_of_memory: the kernel ended it, as it does for want of memory; it is tried again with more of it.
     """
 
-    def __init__(self, kind: FailureKind, message: str, log: str | None = None) -> None:
+    def __init__(
+        self, kind: FailureKind, message: str, log: str | None = None, *, out_of_memory: bool = False
+    ) -> None:
         super().__init__(message)
         self.kind: FailureKind = kind
         self.log = log
+        self.out_of_memory = out_of_memory
+
+
+class InputLost(StageFailed):
+    """An artifact that the stage was promised is gone or not what it was: it is to be made again.
+
+    producer is the kind of the stage that made the artifact `key`.
+    """
+
+    def __init__(self, producer: StageKind, key: str, message: str) -> None:
+        super().__init__("host", message)
+        self.producer: StageKind = producer
+        self.key = key

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from farm.domain.catalogue import Catalogue, ModelFacts
 from farm.domain.digest import digest
 from farm.domain.job import Job, StageKind
+from farm.domain.sizes import GIB
 
 # Rough seconds, only to start the longest first; a model the catalogue lacks counts as base-size.
 _BASE_PARAMS = 110_000_000
@@ -16,6 +17,18 @@ _EXPORT_S, _EXPORT_S_PER_PARAM = 3.0, 6e-8
 _COMPILE_S, _COMPILE_S_PER_PARAM = 10.0, 3e-7
 _CPU_FLOPS = 50e9
 _PREPARE_S, _LOAD_S_PER_PARAM = 1.0, 2e-9
+_BASE_WIDTH = 30_522
+_WEIGHT_BYTES = 4
+
+
+class Need(NamedTuple):
+    """What a stage takes while it is claimed, bytes: memory of its node, and room in the store."""
+
+    memory: int = 0
+    store: int = 0
+
+
+NOTHING = Need()
 
 
 @dataclass(frozen=True)
@@ -23,7 +36,8 @@ class Stage:
     """A node of the graph. Two stages of one name are the same: the name digests what is asked and needed.
 
     needs: stages that must be done before. model_rank: the model's place in the submission, for finishing
-    one model before the next is begun. expected_s: a rough guess at its duration in seconds.
+    one model before the next is begun. expected_s: a rough guess at its duration in seconds. need: a guess at
+    what it takes; nothing for a run (the card's host) and a compare (little).
     """
 
     name: str
@@ -32,6 +46,7 @@ class Stage:
     needs: tuple[str, ...]
     model_rank: int
     expected_s: float
+    need: Need = NOTHING
 
 
 @dataclass(frozen=True)
@@ -75,12 +90,21 @@ class _Planner:
         compile_s = _COMPILE_S + params * _COMPILE_S_PER_PARAM
         reference_s = export_s / 2 + 2 * params * config.batch_size * config.seq_length / _CPU_FLOPS
         run_s = job.seconds + _PREPARE_S + params * _LOAD_S_PER_PARAM * config.instances
+        weights = params * _WEIGHT_BYTES
+        outputs = config.batch_size * config.seq_length * _output_width(job, facts) * 4
 
         existing = {"must_exist": True} if job.run_only else {}
         shape = {"batch_size": config.batch_size, "seq_length": config.seq_length}
-        export = self._add("export", _export_ask(job, facts) | existing, (), rank, export_s)
+        export = self._add(
+            "export", _export_ask(job, facts) | existing, (), rank, export_s, _export_need(weights)
+        )
         reference = self._add(
-            "reference", {"export": export, **shape, "seed": job.seed}, (export,), rank, reference_s
+            "reference",
+            {"export": export, **shape, "seed": job.seed},
+            (export,),
+            rank,
+            reference_s,
+            _reference_need(weights, outputs),
         )
         compiled = self._add(
             "compile",
@@ -96,6 +120,7 @@ class _Planner:
             (export,),
             rank,
             compile_s,
+            _compile_need(weights),
         )
         run = self._add("run", {"job": job.to_json()}, (compiled,), rank, run_s)
         verdict = {"min_cosine": job.min_cosine, "numerics_only": job.weights == "random"}
@@ -103,12 +128,43 @@ class _Planner:
         return {"export": export, "reference": reference, "compile": compiled, "run": run, "compare": compare}
 
     def _add(
-        self, kind: StageKind, ask: Mapping[str, Any], needs: tuple[str, ...], rank: int, expected_s: float
+        self,
+        kind: StageKind,
+        ask: Mapping[str, Any],
+        needs: tuple[str, ...],
+        rank: int,
+        expected_s: float,
+        need: Need = NOTHING,
     ) -> str:
         name = f"{kind}-{digest([ask, needs], 12)}"
         if name not in self.stages:
-            self.stages[name] = Stage(name, kind, ask, needs, rank, round(expected_s, 3))
+            self.stages[name] = Stage(name, kind, ask, needs, rank, round(expected_s, 3), need)
         return name
+
+
+def _output_width(job: Job, facts: ModelFacts | None) -> int:
+    """Values a token of the largest output: a masked-language head's vocabulary, else the hidden size."""
+    if facts is None:
+        return _BASE_WIDTH
+    return facts.vocab if job.task == "fill-mask" else facts.hidden
+
+
+# Peaks measured (docs/benchmarks.md): an export 1 GiB and up to 2.2 times its weights, a reference 0.3 GiB
+# and its weights once, the emulated compiler next to nothing. The SDK's compiler: "a few GB" (docs/sdk.md).
+
+
+def _export_need(weights: int) -> Need:
+    """The graph and its clipped twin are kept."""
+    return Need(GIB + 5 * weights // 2, 2 * weights)
+
+
+def _reference_need(weights: int, outputs: int) -> Need:
+    return Need(GIB // 2 + 3 * weights // 2 + 2 * outputs, outputs)
+
+
+def _compile_need(weights: int) -> Need:
+    """The program holds the weights in half precision."""
+    return Need(GIB // 2 + 3 * weights, 3 * weights // 5)
 
 
 def _export_ask(job: Job, facts: ModelFacts | None) -> dict[str, Any]:

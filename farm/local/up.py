@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
@@ -33,13 +33,11 @@ from farm.sdk.root import find_root, open_sdk
 WORKER_STOP_S = 15.0 + float(os.environ.get("FARM_GRACE_S") or 30.0)
 #: How long `--detach` waits for a coordinator, a CPU worker and a good card.
 READY_S = 120.0
-#: Memory to allow per CPU worker: a base-size export peaks near 3 GB.
-CPU_WORKER_BYTES = 4 << 30
 
 
 @dataclass(frozen=True)
 class UpOptions:
-    """What `farm up` was asked for; None where the default decides."""
+    """What `farm up` was asked for; None where the default decides. limits: settings of the CPU workers."""
 
     home: Path
     redis_url: str | None = None
@@ -50,13 +48,13 @@ class UpOptions:
     sdk_profile: str = "1.21"
     cpu_workers: int | None = None
     workers_per_device: int = 2
+    limits: Mapping[str, str] = field(default_factory=dict)
     detach: bool = False
 
 
 def default_cpu_workers() -> int:
-    """Half of the CPUs, the other half feeds the cards; fewer where memory is short; at least one."""
-    cpus = len(os.sched_getaffinity(0))
-    return max(1, min(cpus // 2, int(psutil.virtual_memory().total) // CPU_WORKER_BYTES))
+    """Half of the CPUs, the other half feeds the cards; at least one. What memory allows is admitted."""
+    return max(1, len(os.sched_getaffinity(0)) // 2)
 
 
 def up(options: UpOptions, say: Callable[[str], None] | None = None) -> int:
@@ -140,6 +138,7 @@ def _supervise(
             "FARM_SDK_ROOT": str(root),
             "FARM_REDIS_URL": redis_url,
             "FARM_BROKER_URL": broker_url,
+            **options.limits,
         }
         me = psutil.Process()
         home.write_state(
@@ -231,7 +230,7 @@ def _detached(options: UpOptions, home: Home, tell: Callable[[str], None]) -> in
     if options.cpu_workers:
         argv += ["--cpu-workers", str(options.cpu_workers)]
     argv += ["--workers-per-device", str(options.workers_per_device)]
-    env = {**os.environ, "FARM_HOME": str(home.root)}
+    env = {**os.environ, "FARM_HOME": str(home.root), **options.limits}
     if options.redis_url:
         env["FARM_REDIS_URL"] = options.redis_url
     with log.open("ab") as stream:

@@ -11,17 +11,23 @@ from typing import Any, Literal
 from farm.domain.job import Job, StageKind
 from farm.domain.states import Verdict
 from farm.records import keys
+from farm.records.fleet import AGEING_MS
 from farm.records.scripts import Scripts
 
-#: Waiting that raises a stage's priority by a step.
-AGEING_MS = 30 * 60 * 1000
+#: How often one finished stage may be made again because its artifact was lost.
+MOST_REPAIRS = 3
+
+
+BuildAnswer = Literal["present", "build", "wait", "condemned", "lost"]
+RepairAnswer = Literal["wait", "ready", "spent", "late"]
 
 
 @dataclass(frozen=True)
 class Claim:
     """A stage in this worker's hands. The token is the fence: whoever holds a later one owns the stage.
 
-    inputs are the outcomes of the stages it needs, by kind; failures counts earlier failures by kind.
+    inputs are the outcomes of the stages it needs, by kind; failures counts earlier failures by kind. The ask
+    of a repair has "again": the revision that is to be made again.
     """
 
     stage: str
@@ -86,7 +92,7 @@ class Claims:
             token=token,
             attempt=attempt,
             campaign=record["campaign"],
-            ask=json.loads(record["ask"]),
+            ask=json.loads(record["ask"]) | ({"again": record["again"]} if "again" in record else {}),
             inputs=inputs,
             failures=json.loads(record.get("failures") or "{}"),
             cards_failed=tuple(json.loads(record.get("avoid") or "[]")),
@@ -104,16 +110,28 @@ class Claims:
             pipe.hget(keys.stage(stages[kind]), "outcome")
         return {kind: json.loads(raw) for kind, raw in zip(kinds, pipe.execute(), strict=True) if raw}
 
-    def build(self, claim: Claim, artifact: str) -> Literal["present", "build", "wait", "lost"]:
-        """What is to be done about the stage's artifact; `wait` parks the stage and ends the attempt."""
-        answer: Literal["present", "build", "wait", "lost"] = self._scripts.run(
-            "build", claim.stage, claim.token, artifact
-        )
+    def build(self, claim: Claim, artifact: str) -> BuildAnswer:
+        """What is to be done about the stage's artifact; `wait` parks the stage and ends the attempt.
+
+        `condemned`: remove it first (farm.worker.eviction), then ask again.
+        """
+        answer: BuildAnswer = self._scripts.run("build", claim.stage, claim.token, artifact)
         return answer
 
     def absent(self, artifact: str) -> None:
         """The store lacks what the entry promises: the next to ask builds it."""
         self._scripts.run("absent", artifact)
+
+    def repair(self, claim: Claim, kind: str, artifact: str, told: str) -> RepairAnswer:
+        """The stage's input of `kind` is gone: its attempt ends uncounted and waits until it is made again.
+
+        `spent`: it was made again MOST_REPAIRS times already, and nothing has changed.
+        """
+        again = claim.inputs[kind].get("revision") or ""
+        answer: RepairAnswer = self._scripts.run(
+            "repair", claim.stage, claim.token, kind, artifact, told, again, MOST_REPAIRS
+        )
+        return answer
 
     def running(self, stage: str, token: str) -> bool:
         """The card is held and the run starts; False when another attempt has the stage."""
@@ -127,11 +145,9 @@ class Claims:
         return answer
 
     def done(self, stage: str, token: str, outcome: Mapping[str, Any]) -> str:
-        """The stage is done. Answers ok, again or late."""
+        """The stage is done; outcome["bytes"] is what its artifact takes. Answers ok, again or late."""
         text = json.dumps(outcome, separators=(",", ":"))
-        return str(
-            self._scripts.run("settle", stage, token, "done", text, "", "", "", "{}", 0, "", "done", 0)
-        )
+        return self._settle(stage, token, "done", note="done", outcome=text, size=outcome.get("bytes", ""))
 
     def ended(
         self,
@@ -144,26 +160,58 @@ class Claims:
         card: str = "",
         note: str = "failed",
         lapsed: bool = False,
+        alone: bool = False,
     ) -> str:
         """The attempt ended without success; the verdict says what follows. Answers ok, again or late.
 
-        card: the queue of the card it failed on. lapsed: only if its lease has lapsed.
+        card: the queue of the card it failed on. lapsed: only if its lease has lapsed. alone: the next
+        attempt is to have all the memory of its node.
         """
-        return str(
-            self._scripts.run(
-                "settle", stage, token, verdict.state, "", verdict.kind, error, log or "",
-                json.dumps(dict(verdict.failures)), int(verdict.delay_s * 1000),
-                card if verdict.avoid_card else "", note, int(lapsed),
-            )
-        )  # fmt: skip
+        return self._settle(
+            stage,
+            token,
+            verdict.state,
+            note=note,
+            kind=verdict.kind,
+            error=error,
+            log=log or "",
+            failures=verdict.failures,
+            delay_s=verdict.delay_s,
+            avoid=card if verdict.avoid_card else "",
+            lapsed=lapsed,
+            alone=alone,
+        )
 
     def hand_back(self, stage: str, token: str, failures: Mapping[str, int], note: str) -> str:
         """The attempt stops without blame (a stopping worker, a busy card): ready again at once."""
+        return self._settle(stage, token, "ready", note=note, failures=failures)
+
+    def _settle(
+        self,
+        stage: str,
+        token: str,
+        verdict: str,
+        *,
+        note: str,
+        outcome: str = "",
+        kind: str = "",
+        error: str = "",
+        log: str = "",
+        failures: Mapping[str, int] | None = None,
+        delay_s: float = 0.0,
+        avoid: str = "",
+        lapsed: bool = False,
+        size: int | str = "",
+        alone: bool = False,
+    ) -> str:
+        """The arguments of lua/settle.lua, in its order."""
+        counts = json.dumps(dict(failures or {}))
         return str(
             self._scripts.run(
-                "settle", stage, token, "ready", "", "", "", "", json.dumps(dict(failures)), 0, "", note, 0
+                "settle", stage, token, verdict, outcome, kind, error, log, counts, int(delay_s * 1000),
+                avoid, note, int(lapsed), size, int(alone),
             )
-        )
+        )  # fmt: skip
 
     def lapsed(self, stage: str) -> tuple[str, dict[str, int], list[str]]:
         """Token, failures by kind and failed cards of a stage whose lease has lapsed."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from farm.domain.errors import BadInput
+from farm.domain.sizes import MIB
 from farm.records import keys
 from farm.records.scripts import Scripts
 
@@ -14,6 +15,8 @@ from farm.records.scripts import Scripts
 SILENT_MS = 10_000
 #: A bell unanswered for this long counts as lost and is rung again.
 LOST_BELL_MS = 5_000
+#: Waiting that raises a stage's priority by a step.
+AGEING_MS = 30 * 60 * 1000
 #: A coordinator that has not ticked for this long is not there.
 COORDINATOR_MS = 5_000
 
@@ -26,10 +29,23 @@ class Fleet:
         self._redis = scripts.client
 
     def register(
-        self, worker: str, queues: Sequence[str], *, node: str, pid: int, card: str = "", stage: str = ""
+        self,
+        worker: str,
+        queues: Sequence[str],
+        *,
+        node: str,
+        pid: int,
+        card: str = "",
+        stage: str = "",
+        memory: int | None = None,
+        store: int | None = None,
     ) -> None:
-        """A worker is there. stage: what it is at, when the records forgot it meanwhile."""
-        self._scripts.run("register", worker, json.dumps(list(queues)), node, pid, card, stage)
+        """A worker is there. stage: what it is at, when the records forgot it meanwhile.
+
+        memory, store: its node's budgets in bytes, the last told holds; None leaves what was told before.
+        """
+        budgets = ("" if size is None else size // MIB for size in (memory, store))
+        self._scripts.run("register", worker, json.dumps(list(queues)), node, pid, card, stage, *budgets)
 
     def beat(self, worker: str) -> bool:
         """The worker is alive. False: the records do not know it, register again."""
@@ -93,7 +109,18 @@ class Fleet:
 
     def ring(self) -> list[str]:
         """The queues to ring now, a name per bell."""
-        return list(self._scripts.run("ring", LOST_BELL_MS))
+        return list(self._scripts.run("ring", LOST_BELL_MS, AGEING_MS))
+
+    def waits(self) -> list[dict[str, Any]]:
+        """What ready CPU stages wait for though a worker is idle, a record a kind.
+
+        {"stage": kind, "for": "memory"|"disk", "stages": how many, and of the first of them in bytes:
+        "needed", "free", "limit"}
+        """
+        return [
+            {"stage": kind, **wait, **{name: wait[name] * MIB for name in ("needed", "free", "limit")}}
+            for kind, wait in ((k, json.loads(v)) for k, v in self._redis.hgetall(keys.WAITS).items())
+        ]
 
     def tick(self, coordinator: str) -> list[str]:
         """Advance the farm clock; the stages whose lease has lapsed."""

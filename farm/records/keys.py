@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 #: Written once per Redis; a farm refuses records of a newer schema.
-SCHEMA = 1
+SCHEMA = 2
 
 META = "farm:meta"
 CAMPAIGNS = "farm:campaigns"
 CARDS = "farm:cards"
 WORKERS = "farm:workers"
 COORDINATORS = "farm:coordinators"
+ARTIFACTS = "farm:artifacts"
+WAITS = "farm:waits"
 CHANGED = "farm:changed"
 
 
@@ -35,6 +37,14 @@ def attempts(stage_name: str) -> str:
 
 def ready(kind: str, campaign_name: str) -> str:
     return f"farm:ready:{kind}:{campaign_name}"
+
+
+def artifact(key: str) -> str:
+    return f"farm:a:{key}"
+
+
+def artifact_stages(key: str) -> str:
+    return f"farm:a:{key}:stages"
 
 
 def card(queue: str) -> str:

@@ -167,6 +167,27 @@ class Queries:
         campaign = self.find(name)
         return [_result(campaign, *entry) for entry in self._walk(campaign)]
 
+    def outcomes(self, name: str | None = None) -> list[dict[str, Any]]:
+        """What the stages of each job told, in the campaign's order.
+
+        {"job", "stages": {kind: {"state", "error", "outcome"}}}; outcome is as farm.worker.perform gives it,
+        {} where there is none yet.
+        """
+        return [
+            {
+                "job": job_id,
+                "stages": {
+                    kind: {
+                        "state": s["state"],
+                        "error": s.get("error") or None,
+                        "outcome": json.loads(s.get("outcome") or "{}"),
+                    }
+                    for kind, s in stages.items()
+                },
+            }
+            for job_id, _, stages in self._walk(self.find(name))
+        ]
+
     def _walk(self, campaign: str) -> Iterable[tuple[str, dict[str, str], dict[str, dict[str, str]]]]:
         ids = self._redis.lrange(keys.campaign_jobs(campaign), 0, -1)
         for start in range(0, len(ids), BATCH):

@@ -8,21 +8,24 @@ from typing import Any
 from farm.domain.errors import BadInput
 from farm.domain.plan import Plan
 from farm.records import keys, submissions
+from farm.records.artifacts import Artifacts
 from farm.records.claims import Claims
 from farm.records.connection import Client, connect
 from farm.records.fleet import Fleet
 from farm.records.queries import Queries
 from farm.records.scripts import Scripts
+from farm.records.upgrade import upgrade
 
 
 class Records:
-    """Everything the farm knows. `claims` and `fleet` are for workers and coordinators."""
+    """Everything the farm knows. `claims`, `fleet` and `artifacts` are for workers and coordinators."""
 
     def __init__(self, client: Client, *, lease_s: float = 15.0) -> None:
         self.client = client
         self._scripts = Scripts(client)
         self.claims = Claims(self._scripts, lease_s)
         self.fleet = Fleet(self._scripts)
+        self.artifacts = Artifacts(self._scripts)
         self.queries = Queries(client)
         self._check_schema()
 
@@ -33,6 +36,8 @@ class Records:
             # Only the first process of a farm writes here: a reader's account may not.
             client.hsetnx(keys.META, "schema", keys.SCHEMA)
             client.hsetnx(keys.META, "farm_id", secrets.token_hex(8))
+        elif int(found) < keys.SCHEMA:
+            upgrade(client)
         elif int(found) > keys.SCHEMA:
             raise BadInput(
                 f"these records have schema {found}, this aic-farm knows {keys.SCHEMA}: upgrade aic-farm"
@@ -59,12 +64,17 @@ class Records:
         unfinished = status["jobs"]["waiting"] + status["jobs"]["running"]
         shown = ("device", "state", "health", "reason", "job", "left_s", "workers", "done")
         status["cards"] = [{name: card[name] for name in shown} for card in cards]
+        status["waits"] = self.fleet.waits()
         status["eta_s"] = 0.0 if not unfinished else round(left / good, 1) if good else None
         return status
 
     def results(self, campaign: str | None = None) -> list[dict[str, Any]]:
         """The result records of a campaign."""
         return self.queries.results(campaign)
+
+    def outcomes(self, campaign: str | None = None) -> list[dict[str, Any]]:
+        """See `Queries.outcomes`."""
+        return self.queries.outcomes(campaign)
 
     def jobs(self, campaign: str | None = None) -> list[dict[str, Any]]:
         """The jobs of a campaign, a short record each."""

@@ -1,4 +1,4 @@
-"""The atomic scripts: each Lua file of lua/ behind the prelude they share, one transition a file."""
+"""The atomic scripts: each Lua file of lua/ behind what they share, one transition a file."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from farm.records.connection import Client
 from farm.records.keys import attempts
 
 NAMES = (
-    "absent", "beat", "build", "cancel", "card", "claim", "health", "leave", "open",
-    "register", "renew", "retry", "ring", "running", "settle", "tick",
+    "absent", "beat", "build", "cancel", "card", "claim", "condemn", "gone", "health", "leave", "open",
+    "overview", "register", "renew", "repair", "retry", "ring", "running", "settle", "tick",
 )  # fmt: skip
+#: What every script begins with.
+SHARED = ("prelude", "artifacts", "room")
 
 
 class Scripts:
@@ -25,9 +27,9 @@ class Scripts:
     def __init__(self, client: Client) -> None:
         self.client = client
         folder = files("farm.records") / "lua"
-        prelude = (folder / "prelude.lua").read_text()
+        shared = "".join((folder / f"{name}.lua").read_text() for name in SHARED)
         self._scripts: dict[str, Script] = {
-            name: client.register_script(prelude + (folder / f"{name}.lua").read_text()) for name in NAMES
+            name: client.register_script(shared + (folder / f"{name}.lua").read_text()) for name in NAMES
         }
 
     def run(self, name: str, *args: str | int | float) -> Any:

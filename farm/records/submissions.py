@@ -11,6 +11,7 @@ from itertools import islice
 
 from farm.domain.job import Job
 from farm.domain.plan import Plan, Stage
+from farm.domain.sizes import MIB
 from farm.records import keys
 from farm.records.scripts import Scripts
 
@@ -84,6 +85,8 @@ def submit(scripts: Scripts, plan: Plan, *, label: str | None, priority: int, co
             }
             if stage.name in owner:
                 mapping["job"] = f"{campaign}.{owner[stage.name] + 1}"
+            if any(stage.need):
+                mapping["room"] = " ".join(str(-(-size // MIB)) for size in stage.need)
             if config is not None:
                 mapping["cores"] = config["cores"] * config["instances"]
                 mapping["devices"] = json.dumps(wanted[owner[stage.name]])

@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from farm.domain.job import STAGE_KINDS
+from farm.domain.sizes import show_size
 from farm.report.columns import BLANK, number, seconds
 from farm.report.grid import Column, Grid
 
@@ -32,6 +33,7 @@ def empty_status(cards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             }
             for card in cards
         ],
+        "waits": [],
         "eta_s": None,
     }
 
@@ -49,14 +51,25 @@ def summary(status: Mapping[str, Any]) -> str:
 
 
 def notes(status: Mapping[str, Any]) -> list[str]:
-    """What a human must know: no card at all, or no card that may take work."""
+    """What a human must know: no card at all, no card that may take work, or no room for a stage."""
     cards = status["cards"]
+    found = [_wait(wait) for wait in status["waits"]]
     if not cards:
-        return ["no card is known: the campaign waits for a card's worker"]
+        return ["no card is known: the campaign waits for a card's worker", *found]
     if not any(card["health"] in ("good", "unknown") for card in cards):
-        found = ", ".join(sorted({str(card["health"]) for card in cards}))
-        return [f"no good card ({found}): the campaign waits; see farm devices"]
-    return []
+        health = ", ".join(sorted({str(card["health"]) for card in cards}))
+        return [f"no good card ({health}): the campaign waits; see farm devices", *found]
+    return found
+
+
+def _wait(wait: Mapping[str, Any]) -> str:
+    """`3 export wait for memory: 6.2 GiB needed, 3.1 GiB of 14.4 GiB free (--memory-limit)`"""
+    limits = {"memory": "--memory-limit", "disk": "--store-limit"}
+    sizes = {name: show_size(wait[name]) for name in ("needed", "free", "limit")}
+    return (
+        f"{wait['stages']} {wait['stage']} wait for {wait['for']}: {sizes['needed']} needed,"
+        f" {sizes['free']} of {sizes['limit']} free ({limits[wait['for']]})"
+    )
 
 
 def status_view(status: Mapping[str, Any]) -> RenderableType:

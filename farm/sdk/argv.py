@@ -54,8 +54,9 @@ def runner_argv(
     output_dir: Path,
     batch_json: Path,
     input_files: Sequence[Path],
+    samples: int = 1,
 ) -> list[str]:
-    """The runner's command: every sample profiled from iteration 0, one inference's outputs written.
+    """The runner's command: every sample profiled from iteration 0, outputs of `samples` inferences written.
 
     output_dir must exist and be fresh. batch_json is used where the SDK knows it, else input_files in the
     order of the network's bindings.
@@ -64,7 +65,7 @@ def runner_argv(
     argv += ["-a", str(config.instances), "-S", str(config.set_size), "--time", str(seconds)]
     argv += ["--aic-profiling-type", "latency", "--aic-profiling-start-iter", "0"]
     argv += ["--aic-profiling-num-samples", str(ALL_SAMPLES), "--aic-profiling-out-dir", str(output_dir)]
-    argv += ["--write-output-dir", str(output_dir)]
+    argv += ["--write-output-dir", str(output_dir), "--write-output-num-samples", str(samples)]
     if sdk.batch_json:
         return [*argv, "--aic-batch-json-input", str(batch_json)]
     for file in input_files:

@@ -103,7 +103,7 @@ def _failure(what: str, signs: tuple[_Sign, ...], result: ChildResult) -> StageF
         if found := sign.pattern.search(text):
             return StageFailed(sign.kind, f"{what} ended with {how}: {_shorten(found[0])}", log)
     if result.signal == 9 or result.returncode == 137:
-        return StageFailed("host", f"{what} was killed (out of memory?)", log)
+        return StageFailed("host", f"{what} was killed (out of memory?)", log, out_of_memory=True)
     return StageFailed("host", f"{what} ended with {how}: {_shorten(last)}", log)
 
 

@@ -15,6 +15,7 @@ from farm.domain.errors import BadInput
 from farm.records.claims import Claim, Claims
 from farm.records.connection import patiently
 from farm.worker.client import Revoked
+from farm.worker.eviction import Eviction
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,7 @@ Build = Callable[[Path], Mapping[str, Any]]
 
 
 class Parked(Exception):
-    """Another attempt builds the artifact: the stage waits for it, and this attempt is over."""
+    """Another attempt builds the artifact named: the stage waits for it, and this attempt is over."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Built:
 
     manifest: Manifest
     seconds: float | None
+    size: int
 
     @property
     def cached(self) -> bool:
@@ -38,8 +40,9 @@ class Built:
         return self.seconds is None
 
     def outcome(self) -> dict[str, Any]:
-        """What every outcome of a stage with an artifact says."""
-        return {"key": self.manifest.key, "cached": self.cached, "seconds": self.seconds}
+        """What every outcome of a stage with an artifact says. bytes: what the artifact takes on disk."""
+        manifest = self.manifest
+        return {"key": manifest.key, "cached": self.cached, "seconds": self.seconds, "bytes": self.size}
 
 
 class Builder(Protocol):
@@ -65,7 +68,7 @@ def _make(store: Store, key: str, token: str, build: Build) -> Built:
     try:
         facts = build(folder)
         seconds = time.monotonic() - started
-        return Built(store.publish(key, folder, facts), round(seconds, 3))
+        return Built(store.publish(key, folder, facts), round(seconds, 3), store.size(key))
     except BaseException:
         store.abandon(folder)
         raise
@@ -85,7 +88,7 @@ class StoreBuilder:
         """See `Builder.get`."""
         found = _present(self.store, key)
         if found is not None:
-            return Built(found, None)
+            return Built(found, None, self.store.size(key))
         if must_exist:
             raise _missing(key)
         return _make(self.store, key, secrets.token_hex(8), build)
@@ -94,10 +97,11 @@ class StoreBuilder:
 class SharedBuilder:
     """Builds for a claimed stage: one builder per artifact in the whole farm, others wait for it."""
 
-    def __init__(self, store: Store, claims: Claims, claim: Claim) -> None:
+    def __init__(self, store: Store, claims: Claims, claim: Claim, eviction: Eviction) -> None:
         self.store = store
         self.claims = claims
         self.claim = claim
+        self.eviction = eviction
 
     def get(self, key: str, build: Build, *, must_exist: bool = False) -> Built:
         """See `Builder.get`. Raises Parked, or Revoked when the stage is another's."""
@@ -107,11 +111,15 @@ class SharedBuilder:
                 raise Revoked("lost")
             if answer == "wait":
                 raise Parked(key)
+            if answer == "condemned":
+                self.eviction.remove([key])
+                continue
             found = _present(self.store, key)
             if found is not None:
-                return Built(found, None)
+                return Built(found, None, self.store.size(key))
             if answer == "build":
                 if must_exist:
                     raise _missing(key)
+                self.eviction.make_room()
                 return _make(self.store, key, self.claim.token, build)
             patiently(lambda: self.claims.absent(key))

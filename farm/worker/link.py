@@ -46,7 +46,7 @@ class Link:
     def __init__(self, redis_url: str) -> None:
         self._url = redis_url
         self._records: Records | None = None
-        #: Of the worker: worker, queues, node, pid, card; None until it has registered.
+        #: Of the worker: worker, queues, node, pid, card, memory, store; None until it has registered.
         self.identity: dict[str, Any] | None = None
 
     def _open(self) -> Records | None:
@@ -72,6 +72,8 @@ class Link:
                     pid=me["pid"],
                     card=me["card"],
                     stage=attempt.stage if attempt else "",
+                    memory=me["memory"],
+                    store=me["store"],
                 )
         except RedisError:
             self._records = None

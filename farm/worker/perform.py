@@ -12,8 +12,8 @@ from typing import Any
 
 from farm.artifacts import Corrupt, Manifest, Store
 from farm.domain.digest import digest
-from farm.domain.errors import StageFailed
-from farm.domain.job import Job
+from farm.domain.errors import InputLost, StageFailed
+from farm.domain.job import Job, StageKind
 from farm.sdk.launcher import Launcher
 from farm.sdk.root import Sdk, find_root, open_sdk
 from farm.stages.compile import build_compile, compile_key, dim_names
@@ -56,7 +56,7 @@ class Performer:
         resolved = resolve_export(ask)
         built = builder.get(
             resolved.key,
-            lambda out: build_export(ask, resolved, out, self.exporter, log, self.threads),
+            lambda out: build_export(ask, resolved, out, self.exporter, log, self.threads, self.launcher),
             must_exist=bool(ask.get("must_exist")),
         )
         facts = built.manifest.facts
@@ -71,7 +71,7 @@ class Performer:
         """ONNX Runtime's fp32 outputs of the unclipped graph on the run's inputs."""
         from farm.stages.reference import build_reference, reference_key, reference_versions
 
-        model = self._open(export["key"])
+        model = self._open("export", export["key"])
         built = builder.get(
             reference_key(ask, export["key"], reference_versions()),
             lambda out: build_reference(
@@ -84,7 +84,7 @@ class Performer:
         self, ask: Mapping[str, Any], export: Mapping[str, Any], builder: Builder, log: Path
     ) -> dict[str, Any]:
         """The compiled program."""
-        model = self._open(export["key"])
+        model = self._open("export", export["key"])
         clipped = {name: file[1] for name, file in model.files.items() if name.startswith("clipped/")}
         built = builder.get(
             compile_key(ask, digest(clipped), self.sdk),
@@ -104,8 +104,8 @@ class Performer:
         self, job: Job, export: Mapping[str, Any], compiled: Mapping[str, Any], workdir: Path
     ) -> PreparedRun:
         """All of a run that needs no card."""
-        model = self._open(export["key"])
-        self._open(compiled["key"])
+        model = self._open("export", export["key"])
+        self._open("compile", compiled["key"])
         workdir.mkdir(parents=True)
         return prepare_run(
             job,
@@ -139,8 +139,8 @@ class Performer:
         from farm.stages.compare import compare
         from farm.stages.reference import INPUTS
 
-        model = self._open(export["key"])
-        self._open(reference["key"])
+        model = self._open("export", export["key"])
+        self._open("reference", reference["key"])
         _check_same_inputs(tree(Path(run["workdir"]), job).inputs, self.store.path(reference["key"]) / INPUTS)
         numerics_only = bool(ask["numerics_only"]) or export.get("head") == "random"
         return compare(
@@ -153,16 +153,14 @@ class Performer:
             numerics_only,
         )
 
-    def _open(self, key: str) -> Manifest:
-        """An artifact this stage was promised. Raises StageFailed("host") when it is gone or bad."""
+    def _open(self, producer: StageKind, key: str) -> Manifest:
+        """An artifact this stage was promised. Raises InputLost when it is gone or bad."""
         try:
             found = self.store.open(key)
         except Corrupt as error:
-            raise StageFailed("host", f"{error}; it was removed: `farm retry` makes it again") from error
+            raise InputLost(producer, key, f"{error}; it was removed") from error
         if found is None:
-            raise StageFailed(
-                "host", f"artifact {key} is not in the store {self.store.root}; `farm retry` makes it again"
-            )
+            raise InputLost(producer, key, f"artifact {key} is not in the store {self.store.root}")
         return found
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from farm.artifacts import Store
 from farm.bells import Bells
-from farm.domain.errors import BadInput, StageFailed
+from farm.domain.errors import BadInput, InputLost, StageFailed
 from farm.domain.queues import kind_of
 from farm.domain.states import after_failure
 from farm.records import Records
@@ -26,6 +26,7 @@ from farm.stages.workdir import publish_view
 from farm.worker.building import Parked, SharedBuilder
 from farm.worker.card import Card
 from farm.worker.client import Guard, KeeperGone, Revoked
+from farm.worker.eviction import Eviction, default_store_limit
 from farm.worker.orphans import end_orphans
 from farm.worker.outbox import Finished, Outbox
 from farm.worker.perform import Performer
@@ -76,6 +77,12 @@ class WorkerProcess:
             for pid in end_orphans(places.home):
                 log.warning("ended %d, left by a dead keeper", pid, extra={"action": "orphan"})
             self.store = Store(places.store)
+            cpu = kind_of(self.queues[0]) != "run"
+            limit = (settings.store_bytes or default_store_limit(self.store)) if cpu else None
+            self.eviction = Eviction(self.store, self.records.artifacts, limit)
+            if cpu:
+                for left in self.store.sweep():
+                    log.warning("removed %s, left by a builder that died", left, extra={"action": "sweep"})
             self.performer = Performer(
                 self.store, self.guard, Exporter(self._start_exporter), settings.sdk_root
             )
@@ -91,6 +98,8 @@ class WorkerProcess:
                     "node": settings.node,
                     "pid": os.getpid(),
                     "card": self.queues[0] if self.card else "",
+                    "memory": settings.memory_bytes if cpu else None,
+                    "store": limit,
                 }
             )
             log.info("worker %s ready for %s", self.name, ", ".join(self.queues), extra={"action": "ready"})
@@ -145,13 +154,15 @@ class WorkerProcess:
             ):
                 try:
                     self._do(claim, stage_log)
+                except InputLost as lost:
+                    self._repair(claim, lost, stage_log)
                 except (StageFailed, BadInput) as error:
                     # A child that was ended from outside fails too: then it is no failure of the stage.
                     self.guard.check()
                     failure = error if isinstance(error, StageFailed) else StageFailed("input", str(error))
                     self._failed(claim, failure, stage_log)
-        except Parked:
-            log.info("%s waits for another's build", claim.stage, extra={"action": "parked"})
+        except Parked as parked:
+            log.info("%s waits for %s", claim.stage, parked, extra={"action": "parked"})
         except Revoked as revoked:
             log.info(
                 "%s attempt %d: %s", claim.stage, claim.attempt, revoked.why, extra={"action": "revoked"}
@@ -169,6 +180,16 @@ class WorkerProcess:
                     StageFailed("input", f"{claim.kind} took longer than its limit of {limit:.0f} s"),
                     stage_log,
                 )
+
+    def _repair(self, claim: Claim, lost: InputLost, stage_log: Path) -> None:
+        """Have an input made again that is gone from the store; the stage waits for it, uncounted."""
+        answer = patiently(lambda: self.records.claims.repair(claim, lost.producer, lost.key, str(lost)))
+        if answer == "late":
+            raise Revoked("lost")
+        if answer == "spent":
+            self._failed(claim, StageFailed("host", f"{lost}, again and again"), stage_log)
+            return
+        log.warning("%s: %s; it is made again", claim.stage, lost, extra={"action": "repair"})
 
     def _do(self, claim: Claim, stage_log: Path) -> None:
         try:
@@ -191,7 +212,7 @@ class WorkerProcess:
 
     def _perform(self, claim: Claim, stage_log: Path) -> dict[str, Any]:
         performer, ask, inputs = self.performer, claim.ask, claim.inputs
-        builder = SharedBuilder(self.store, self.records.claims, claim)
+        builder = SharedBuilder(self.store, self.records.claims, claim, self.eviction)
         if claim.kind == "export":
             return performer.export(ask, builder, stage_log)
         if claim.kind == "reference":
@@ -222,6 +243,7 @@ class WorkerProcess:
                 error=str(error),
                 log=error.log or str(stage_log),
                 card=self.card.queue if self.card else "",
+                alone=error.out_of_memory,
             )
         )
         log.warning(

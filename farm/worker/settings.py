@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
+import psutil
 
 from farm.bells import records_url
+from farm.domain.sizes import parse_size
+
+#: The share of a host's memory that exports, references and compiles may take; the rest is for the runs.
+MEMORY_SHARE = 0.6
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 @dataclass(frozen=True)
@@ -48,9 +55,20 @@ class Places:
         return path
 
 
+def default_memory() -> int:
+    """Bytes that the CPU stages of this host may take together: a share of its memory, or of its cgroup's."""
+    most = int(psutil.virtual_memory().total)
+    with contextlib.suppress(OSError, ValueError):  # no cgroup, or no limit: "max"
+        most = min(most, int(_CGROUP_LIMIT.read_text()))
+    return int(most * MEMORY_SHARE)
+
+
 @dataclass(frozen=True)
 class WorkerSettings:
-    """The settings of a worker process."""
+    """The settings of a worker process.
+
+    memory_bytes: for the CPU stages of this host together. store_bytes: for the artifacts, None: the default.
+    """
 
     redis_url: str
     places: Places
@@ -59,14 +77,18 @@ class WorkerSettings:
     share_card: bool
     lease_s: float
     run_limit_s: float | None
+    memory_bytes: int
+    store_bytes: int | None
 
     @classmethod
     def from_environment(cls) -> WorkerSettings:
-        """FARM_REDIS_URL, FARM_HOME, FARM_NODE, FARM_SDK_ROOT, FARM_SHARE_CARD, FARM_LEASE_S and
-        FARM_RUN_LIMIT_S.
+        """FARM_REDIS_URL, FARM_HOME, FARM_NODE, FARM_SDK_ROOT, FARM_SHARE_CARD, FARM_LEASE_S,
+        FARM_RUN_LIMIT_S, FARM_MEMORY_LIMIT and FARM_STORE_LIMIT.
 
         FARM_RUN_LIMIT_S is what a run's child may take, start to finish; else the job's seconds decide.
+        Raises BadInput for a limit that is no size.
         """
+        memory, store = os.environ.get("FARM_MEMORY_LIMIT"), os.environ.get("FARM_STORE_LIMIT")
         root = os.environ.get("FARM_SDK_ROOT")
         limit = os.environ.get("FARM_RUN_LIMIT_S")
         home = os.environ.get("FARM_HOME") or platformdirs.user_data_dir("aic-farm")
@@ -78,4 +100,6 @@ class WorkerSettings:
             share_card=os.environ.get("FARM_SHARE_CARD") == "1",
             lease_s=float(os.environ.get("FARM_LEASE_S") or 15.0),
             run_limit_s=float(limit) if limit else None,
+            memory_bytes=parse_size(memory, "FARM_MEMORY_LIMIT") if memory else default_memory(),
+            store_bytes=parse_size(store, "FARM_STORE_LIMIT") if store else None,
         )

@@ -42,14 +42,23 @@ def minilm_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
         yield server
 
 
+#: The hubs need no token; whoever has one set finds it nowhere in what the farm writes.
+HF_TOKEN = "hf_a-token-nobody-may-read"
+
+
 def _up(factory: pytest.TempPathFactory, hub: HubServer, name: str, *options: str) -> Iterator[LocalFarm]:
     farm = LocalFarm(
         home=factory.mktemp(name) / "home",
         cwd=factory.mktemp(f"{name}-cwd"),
-        env={"HF_ENDPOINT": hub.url, "HF_HOME": str(factory.mktemp(f"{name}-hf"))},
+        env={
+            "HF_ENDPOINT": hub.url,
+            "HF_HOME": str(factory.mktemp(f"{name}-hf")),
+            "HF_TOKEN": HF_TOKEN,
+        },
     )
     farm.run("up", "--emulate", "8", "--detach", *options)
     try:
+        farm.wait_for_cards()
         yield farm
     finally:
         farm.run("down")

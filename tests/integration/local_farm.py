@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +50,12 @@ class LocalFarm:
     def json(self, *args: str, check: int | None = 0) -> Any:
         """What `farm ARGS --json` prints."""
         return json.loads(self.run(*args, "--json", check=check).stdout)
+
+    def wait_for_cards(self, limit_s: float = 60) -> None:
+        """Until every card is proved; `farm up --detach` returns with the first."""
+        deadline = time.monotonic() + limit_s
+        while any(card["health"] != "good" for card in self.json("devices")):
+            assert time.monotonic() < deadline, f"{self.json('devices')}\n{self.tails()}"
 
     def results(self, campaign: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = json.loads(self.run("results", campaign, "--format", "json").stdout)

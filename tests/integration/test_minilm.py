@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests.hub.checkpoints import MINILM
+from tests.integration.conftest import HF_TOKEN
 from tests.integration.local_farm import LocalFarm
 
 
@@ -51,6 +52,15 @@ def test_the_runners_own_line_agrees(result: dict[str, Any]) -> None:
     assert [int(line[0]), int(line[1]), int(line[2]), float(line[3])] == [
         result["inferences"], result["duration_us"], result["batch_size"], result["throughput_inf_s"],
     ]  # fmt: skip
+
+
+def test_the_hubs_token_is_written_nowhere(result: dict[str, Any], measured_farm: LocalFarm) -> None:
+    assert measured_farm.environment()["HF_TOKEN"] == HF_TOKEN
+    files = {path for path in measured_farm.home.rglob("*") if path.is_file() and not path.is_symlink()}
+    assert any("appendonly" in path.name for path in files), "the records"
+    assert any(path.name.startswith("commands-") for path in files)
+    small = [path for path in files if path.stat().st_size < 16 * 1024 * 1024]
+    assert not [path for path in small if HF_TOKEN.encode() in path.read_bytes()]
 
 
 def test_the_working_directory_is_complete(result: dict[str, Any], measured_farm: LocalFarm) -> None:

@@ -37,12 +37,11 @@ def test_the_whole_list_runs_to_its_end_and_status_tells_the_truth(modelled_farm
     assert [r["model"] for r in results] == list(read_lut(LOOKUP_TABLE).models)
     assert Counter(r["state"] for r in results) == {"done": 89}
     assert {r["timing"] for r in results} == {"modelled"}
-    assert {r["device"] for r in results} == {str(n) for n in range(8)}
     assert min(r["cosine_min"] for r in results) >= 0.999
     assert all(set(r["sources"].values()) <= {"table", "default", "user"} for r in results)
     done = {card: count - before[card] for card, count in done_by_card(farm).items()}
     assert sum(done.values()) == 89
-    assert min(done.values()) >= 1, f"every card is used: {done}"
+    assert min(done.values()) >= 1, f"every card is used: {done}; {farm.json('devices')}\n{farm.tails()}"
 
 
 def done_by_card(farm: LocalFarm) -> dict[str, int]:

@@ -1,9 +1,12 @@
 -- ARGV: stage, token, artifact. What is to be done about the stage's artifact:
--- 'present' (look in the store), 'build' (this attempt builds it), 'wait' (another does: the stage is parked), 'lost'.
+-- 'present' (look in the store), 'build' (this attempt builds it), 'wait' (another does: the stage is parked),
+-- 'condemned' (it is to be removed first), 'lost'.
 local stage, token, artifact = ARGV[1], ARGV[2], ARGV[3]
 local r = call('HMGET', key('s', stage), 'state', 'token', 'attempt')
 if r[1] ~= 'claimed' or r[2] ~= token then return 'lost' end
 local a = call('HMGET', key('a', artifact), 'state', 'stage', 'token')
+if a[1] == 'condemned' then return 'condemned' end
+call('SADD', key('a', artifact, 'stages'), stage)
 if a[1] == 'present' then
   call('HSET', key('s', stage), 'artifact', artifact)
   return 'present'

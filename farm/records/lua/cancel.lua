@@ -1,14 +1,23 @@
 -- ARGV: job. Cancels what the job alone still needs. Answers 1 when anything was cancelled.
-local stages = cjson.decode(call('HGET', key('j', ARGV[1]), 'stages'))
-local n = cancel(stages.run) + cancel(stages.compare)
-for _, kind in ipairs({'compile', 'reference', 'export'}) do
-  local stage = stages[kind]
-  if stage and not FINAL[get(stage, 'state')] then
-    local needed = false
-    for _, next in ipairs(cjson.decode(get(stage, 'feeds'))) do
-      if not FINAL[get(next, 'state')] then needed = true break end
-    end
-    if not needed then n = n + cancel(stage) end
+local function cancel(stage)
+  local s = call('HMGET', key('s', stage), 'state', 'kind', 'campaign', 'token', 'attempt', 'needs')
+  if not s[1] or FINAL[s[1]] then return 0 end
+  unqueue(stage, s[2], s[3])
+  if s[1] == 'claimed' then
+    let_go(stage)
+    close_attempt(stage, tonumber(s[5]), {outcome = 'cancelled'})
+    end_build(stage, s[4], nil)
   end
+  move(stage, 'cancelled')
+  for _, need in ipairs(cjson.decode(s[6])) do
+    local wanted = false
+    for _, next in ipairs(cjson.decode(get(need, 'feeds'))) do
+      wanted = wanted or not FINAL[get(next, 'state')]
+    end
+    if not wanted then cancel(need) end
+  end
+  return 1
 end
-return n > 0 and 1 or 0
+
+local stages = cjson.decode(call('HGET', key('j', ARGV[1]), 'stages'))
+return math.max(cancel(stages.run), cancel(stages.compare))

@@ -1,5 +1,5 @@
 -- ARGV: worker, queue of the bell, kind, nonce, token, lease ms, ms of waiting that raise the priority by a step.
--- Answers {'stage', id, token, attempt}, {'probe'} (an unproved card), or {} (nothing fits).
+-- Answers {'stage', id, token, attempt}, {'probe'} (an unproved card), or {} (nothing fits, or there is no room).
 local worker, queue, kind, nonce, token = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local lease_ms, step_ms = tonumber(ARGV[6]), tonumber(ARGV[7])
 local w = key('w', worker)
@@ -40,33 +40,20 @@ local function serves(campaign)
   return not card or names_queue(call('HGET', key('c', campaign), 'devices'))
 end
 
+local room = not card and look_for_room(call('HGET', w, 'node')) or nil
 local function fits(stage)
-  if not card then return true end
+  if room then return not lacks(room, stage, kind) end
   local s = call('HMGET', key('s', stage), 'cores', 'avoid', 'devices')
   if tonumber(s[1] or '0') > card.nsp or not names_queue(s[3]) then return false end
   for _, bad in ipairs(cjson.decode(s[2] or '[]')) do if bad == queue then return false end end
   return true
 end
 
--- Campaigns by priority (which rises a step per `step_ms` of waiting), then by turn, then by age.
-local order, at = {}, clock()
-local ring = call('ZRANGE', key('ready', kind), 0, -1, 'WITHSCORES')
-for i = 1, #ring, 2 do
-  local c = call('HMGET', key('c', ring[i]), 'priority', 'since:' .. kind, 'created')
-  local aged = math.floor((at - tonumber(c[2] or at)) / step_ms)
-  order[#order + 1] = {ring[i], tonumber(c[1] or '0') + aged, tonumber(ring[i + 1]), tonumber(c[3])}
-end
-table.sort(order, function(a, b)
-  if a[2] ~= b[2] then return a[2] > b[2] end
-  if a[3] ~= b[3] then return a[3] < b[3] end
-  return a[4] < b[4]
-end)
-
 local found = nil
-for _, c in ipairs(order) do
-  if serves(c[1]) then
+for _, campaign in ipairs(in_order(kind, step_ms)) do
+  if serves(campaign) then
     -- A bounded look: past it the card would pass over this many stages that do not fit it.
-    for _, stage in ipairs(call('ZREVRANGE', key('ready', kind, c[1]), 0, 99)) do
+    for _, stage in ipairs(call('ZREVRANGE', key('ready', kind, campaign), 0, 99)) do
       if fits(stage) then found = stage break end
     end
   end
@@ -102,6 +89,7 @@ local attempt = call('HINCRBY', s, 'attempt', 1)
 local node = call('HGET', w, 'node')
 call('HSET', s, 'token', token, 'worker', worker, 'node', node, 'queue', card and queue or '', 'claimed', now_ms(), 'phase', 'prepare')
 call('HDEL', s, 'artifact')
+if card then call('HSET', key('k', queue), 'turn', turn) end
 take(found, worker, card and queue or '', lease_ms)
 if card then call('ZADD', key('prepared'), call('HGET', s, 'expected') or 0, found) end
 call('RPUSH', key('s', found, 'attempts'), cjson.encode({

@@ -1,6 +1,7 @@
--- The key schema, and what every transition shares. The only place that spells a key, with schema.py.
+-- The key schema, and what every transition shares. The only place that spells a key, with keys.py.
 --
--- farm:meta             hash    schema, farm_id; clock: the farm clock, ms; wall: Redis's time at the last tick, ms
+-- farm:meta             hash    schema, farm_id; clock: the farm clock, ms; wall: Redis's time at the last tick, ms;
+--                               stored: bytes of the artifacts in farm:artifacts
 -- farm:campaigns        zset    campaign -> created, ms
 -- farm:c:<campaign>     hash    label, priority, created, state (staging|open), devices (JSON list of queues, '' for any card), command;
 --                               counters s:<kind>:<state>, j:<state>, expected, expected_done; since:<kind>
@@ -8,7 +9,9 @@
 -- farm:j:<job>          hash    campaign, spec (JSON), stages (JSON kind -> stage id), state, finished; archive (JSON list)
 -- farm:s:<stage>        hash    campaign, kind, job, ask, needs, feeds (JSON), blockers, state, score, expected; of a run: cores, devices (JSON);
 --                               attempt, token, worker, node, queue, phase, claimed, ready; failures (JSON kind -> n), avoid (JSON list);
---                               artifact, outcome, error_kind, error, log; settled: the token last settled
+--                               artifact, outcome, error_kind, error, log; settled: the token last settled;
+--                               room: "<memory> <store>", MiB, of a CPU stage that needs some; repairs: how many were made of it;
+--                               again: of a repair, the revision that is to be made again
 -- farm:s:<stage>:attempts list  one JSON entry an attempt, oldest first
 -- farm:ready:<kind>     zset    campaign -> turn last served (a campaign is here while it is open and has ready stages)
 -- farm:ready:<kind>:<campaign> zset stage -> score, highest first
@@ -16,14 +19,19 @@
 -- farm:later            zset    stage -> farm clock when a backoff ends
 -- farm:leases           zset    stage -> farm clock when its lease lapses
 -- farm:prepared         zset    run stages claimed whose card is not yet held -> expected seconds
--- farm:a:<artifact>     hash    state (building|present), stage, token
+-- farm:a:<artifact>     hash    state (building|present|condemned), stage, token, bytes
+-- farm:a:<artifact>:stages set  stages that asked for it: while one of them, or what depends on it, is not final, it is needed
 -- farm:a:<artifact>:waiters set stages parked until the build ends
+-- farm:artifacts        zset    artifacts that are there, condemned ones too -> last asked for, ms
+-- farm:n:<node>         hash    budgets of a node, MiB: memory, store; starved: a stage passed over for memory, since, seen (farm clock)
+-- farm:admitted         hash    claimed CPU stage -> "<memory> <store> <node>", MiB
+-- farm:waits            hash    kind -> JSON: what its ready stages wait for where a worker is idle (for, stages, needed, free, limit; MiB)
 -- farm:workers          zset    worker -> farm clock when last heard of
 -- farm:w:<worker>       hash    queues (JSON), node, pid, card, state (idle|busy|stopping), stage; nonce, answer: its last claim
 -- farm:idle:<queue>     set     workers that would answer a bell of the queue
 -- farm:cards            set     queue names of cards
 -- farm:k:<queue>        hash    a card: facts (JSON), nsp_total, health, reason, drained, strikes, probing (until, farm clock), prober, probe_at (farm clock),
---                               stage, job, since (farm clock), expected: what runs on it; done
+--                               stage, job, since (farm clock), expected: what runs on it; done; turn: of its last claim
 -- farm:k:<queue>:claims set     stages claimed for the card, running or being prepared
 -- farm:k:<queue>:running set    those of them that hold it: one, or several on a shared card
 -- farm:bells            hash    queue -> bells rung and not yet answered; farm:bells:at queue -> when last rung, ms
@@ -133,6 +141,8 @@ local function take(stage, worker, queue, lease_ms)
     for _, q in ipairs(cjson.decode(w[1])) do call('SREM', key('idle', q), worker) end
   end
   if queue ~= '' then call('SADD', key('k', queue, 'claims'), stage) end
+  local s = call('HMGET', key('s', stage), 'room', 'node')
+  if s[1] then call('HSET', key('admitted'), stage, s[1] .. ' ' .. s[2]) end
 end
 
 -- The attempt at hand ends: the lease, the worker and the card are free of it.
@@ -140,6 +150,7 @@ local function let_go(stage)
   local r = call('HMGET', key('s', stage), 'worker', 'queue')
   call('ZREM', key('leases'), stage)
   call('ZREM', key('prepared'), stage)
+  call('HDEL', key('admitted'), stage)
   if r[1] and call('HGET', key('w', r[1]), 'stage') == stage then
     call('HDEL', key('w', r[1]), 'stage')
     if call('HGET', key('w', r[1]), 'state') == 'busy' then
@@ -186,39 +197,4 @@ local function release(stage)
       make_ready(next)
     end
   end
-end
-
--- A build ended, well or not: the stages parked for it look again.
-local function unpark(artifact)
-  for _, stage in ipairs(call('SMEMBERS', key('a', artifact, 'waiters'))) do
-    if get(stage, 'state') == 'waiting' then make_ready(stage) end
-  end
-  call('DEL', key('a', artifact, 'waiters'))
-end
-
--- The stage's build, if it was building, ended: keep the entry when it is there, else free it.
-local function end_build(stage, token, present)
-  local artifact = get(stage, 'artifact')
-  if not artifact or artifact == '' then return end
-  local a = call('HMGET', key('a', artifact), 'state', 'token')
-  if a[1] ~= 'building' or a[2] ~= token then return end
-  if present then
-    call('HSET', key('a', artifact), 'state', 'present')
-  else
-    call('DEL', key('a', artifact))
-  end
-  unpark(artifact)
-end
-
-local function cancel(stage)
-  local r = call('HMGET', key('s', stage), 'state', 'kind', 'campaign', 'token', 'attempt')
-  if not r[1] or FINAL[r[1]] then return 0 end
-  unqueue(stage, r[2], r[3])
-  if r[1] == 'claimed' then
-    let_go(stage)
-    close_attempt(stage, tonumber(r[5]), {outcome = 'cancelled'})
-    end_build(stage, r[4], false)
-  end
-  move(stage, 'cancelled')
-  return 1
 end

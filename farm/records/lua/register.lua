@@ -1,8 +1,11 @@
--- ARGV: worker, queues JSON, node, pid, card queue ('' for none), stage it is at ('' for none).
+-- ARGV: worker, queues JSON, node, pid, card queue ('' for none), stage it is at ('' for none),
+--       its node's budgets of memory and store, MiB ('' where it knows none).
 local worker, queues, stage = ARGV[1], ARGV[2], ARGV[6]
 local state = stage == '' and 'idle' or 'busy'
 call('HSET', key('w', worker), 'queues', queues, 'node', ARGV[3], 'pid', ARGV[4], 'card', ARGV[5], 'state', state)
 if stage ~= '' then call('HSET', key('w', worker), 'stage', stage) end
+if ARGV[7] ~= '' then call('HSET', key('n', ARGV[3]), 'memory', ARGV[7]) end
+if ARGV[8] ~= '' then call('HSET', key('n', ARGV[3]), 'store', ARGV[8]) end
 call('ZADD', key('workers'), clock(), worker)
 for _, q in ipairs(cjson.decode(queues)) do
   call(state == 'idle' and 'SADD' or 'SREM', key('idle', q), worker)

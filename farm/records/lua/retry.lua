@@ -40,6 +40,10 @@ for _, kind in ipairs({'export', 'reference', 'compile', 'run', 'compare'}) do
       end
     end
     if blockers == 0 then make_ready(stage) end
+  elseif not own then
+    -- What the new run reads is needed again.
+    local artifact = get(stage, 'artifact')
+    if artifact then call('SADD', key('a', artifact, 'stages'), stage) end
   end
 end
 set_job(job, 'waiting')

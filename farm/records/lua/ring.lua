@@ -1,5 +1,6 @@
--- ARGV: ms after which an unanswered bell counts as lost. Answers the queues to ring, a name per bell:
--- a bell only where claimable work, an idle worker and no unanswered bell coincide.
+-- ARGV: ms after which an unanswered bell counts as lost, ms of waiting that raise the priority by a step.
+-- Answers the queues to ring, a name per bell: a bell only where claimable work, an idle worker and no unanswered
+-- bell coincide. Notes what waits for room.
 local now, lost_ms = now_ms(), tonumber(ARGV[1])
 local rung = {}
 
@@ -20,6 +21,76 @@ local function ring(queue, times)
   end
 end
 
+-- The nodes whose idle workers serve a CPU queue, the largest first.
+local rooms = {}
+local function rooms_of(kind)
+  local found, seen = {}, {}
+  for _, worker in ipairs(call('SMEMBERS', key('idle', kind))) do
+    local node = call('HGET', key('w', worker), 'node')
+    rooms[node] = rooms[node] or look_for_room(node)
+    if not seen[node] then found[#found + 1] = rooms[node] end
+    seen[node] = true
+  end
+  table.sort(found, function(a, b) return (a.memory or math.huge) > (b.memory or math.huge) end)
+  return found
+end
+
+-- A stage passed over for memory waits from now, unless another that still waits was before it.
+local tick = clock()
+local function pass_over(room, stage)
+  if room.starved ~= stage then
+    if room.starved and tick - room.seen < STARVED_MS and get(room.starved, 'state') == 'ready' then return end
+    call('HSET', key('n', room.node), 'starved', stage, 'since', tick, 'seen', tick)
+    room.starved, room.since, room.seen = stage, tick, tick
+  elseif tick - room.seen > STARVED_MS / 6 then
+    call('HSET', key('n', room.node), 'seen', tick)
+    room.seen = tick
+  end
+end
+
+-- The stage that waits longest for a node's memory still does, though nothing of its kind may be rung for now.
+local function see_again(room, kind)
+  local stage = room.starved
+  if not stage then return end
+  local s = call('HMGET', key('s', stage), 'state', 'kind')
+  if s[1] == 'ready' and s[2] == kind and lacks_memory(room, size_of(stage)) then pass_over(room, stage) end
+end
+
+-- How many ready stages of the kind, up to `most`, there is room for; and what those before them lack.
+local function fitting(kind, found, most)
+  local n, wait = 0, nil
+  for _, campaign in ipairs(in_order(kind, tonumber(ARGV[2]))) do
+    for _, stage in ipairs(call('ZREVRANGE', key('ready', kind, campaign), 0, 99)) do
+      if n == most then return n, wait end
+      local what, placed = nil, false
+      for _, room in ipairs(found) do
+        local lack = lacks(room, stage, kind)
+        if not lack then
+          admit(room, size_of(stage))
+          placed = true
+          break
+        end
+        what = what or lack
+      end
+      if placed then
+        n = n + 1
+      else
+        if what == 'memory' then pass_over(found[1], stage) end
+        wait = wait or what_is_left(found[1], stage, what)
+        wait.stages = wait.stages + 1
+      end
+    end
+  end
+  return n, wait
+end
+
+-- What ready stages wait for, for `farm status`.
+local function note(kind, wait)
+  local text = wait and cjson.encode(wait) or false
+  if call('HGET', key('waits'), kind) == text then return end
+  if text then call('HSET', key('waits'), kind, text) else call('HDEL', key('waits'), kind) end
+end
+
 -- CPU stages: nearest the end of a chain first, so that models finish one after the other;
 -- one bell per idle worker over all the queues it listens to.
 local spoken = 0
@@ -27,15 +98,20 @@ local kinds = {'compare', 'compile', 'reference', 'export'}
 for _, kind in ipairs(kinds) do spoken = spoken + outstanding(kind) end
 local idle = #call('SUNION', key('idle', 'compare'), key('idle', 'compile'), key('idle', 'reference'), key('idle', 'export'))
 for _, kind in ipairs(kinds) do
-  local work = 0
-  for _, c in ipairs(call('ZRANGE', key('ready', kind), 0, -1)) do work = work + call('ZCARD', key('ready', kind, c)) end
-  local open = tonumber(call('HGET', key('bells'), kind) or '0')
-  local times = math.max(0, math.min(work - open, call('SCARD', key('idle', kind)) - open, idle - spoken))
-  ring(kind, times)
-  spoken = spoken + times
+  local open, found = tonumber(call('HGET', key('bells'), kind) or '0'), rooms_of(kind)
+  for _, room in ipairs(found) do see_again(room, kind) end
+  local most = math.min(call('SCARD', key('idle', kind)) - open, idle - spoken)
+  if most > 0 then
+    local n, wait = fitting(kind, found, most + open)
+    ring(kind, math.max(0, n - open))
+    spoken = spoken + math.max(0, n - open)
+    note(kind, wait)
+  elseif #found == 0 then
+    note(kind, nil)
+  end
 end
 
--- Cards: those that nobody uses first, the least used of them first; a busy card's second worker
+-- Cards: those that nobody uses first, of them the one that was idle longest; a busy card's second worker
 -- prepares the next run. A card is rung for a stage that it may take: a stage that must not go to a card
 -- would else ring that card for ever, and no other.
 local function list_of(text)
@@ -83,14 +159,14 @@ end
 
 local rung_before, free, busy = {}, {}, {}
 for _, queue in ipairs(call('SMEMBERS', key('cards'))) do
-  local k = call('HMGET', key('k', queue), 'health', 'drained', 'probe_at', 'probing', 'done', 'nsp_total')
+  local k = call('HMGET', key('k', queue), 'health', 'drained', 'probe_at', 'probing', 'turn', 'nsp_total')
   local workers = call('SCARD', key('idle', queue))
   local open = outstanding(queue)
   if workers > 0 and k[2] ~= '1' then
     if k[1] == 'good' then
       local list = call('SCARD', key('k', queue, 'claims')) > 0 and busy or free
       if open > 0 then list = rung_before end
-      list[#list + 1] = {queue = queue, done = tonumber(k[5] or '0'), nsp = tonumber(k[6] or '0')}
+      list[#list + 1] = {queue = queue, turn = tonumber(k[5] or '0'), nsp = tonumber(k[6] or '0')}
     elseif open == 0 and call('SCARD', key('k', queue, 'running')) == 0 and tonumber(k[4] or '0') <= clock()
         and (k[1] ~= 'quarantined' or tonumber(k[3] or '0') <= clock()) then
       ring(queue, 1)
@@ -100,7 +176,7 @@ end
 -- A card that has not answered yet will take one: no other card is rung for that.
 for _, card in ipairs(rung_before) do take_one(card, wanted) end
 for _, list in ipairs({free, busy}) do
-  table.sort(list, function(a, b) if a.done ~= b.done then return a.done < b.done end return a.queue < b.queue end)
+  table.sort(list, function(a, b) if a.turn ~= b.turn then return a.turn < b.turn end return a.queue < b.queue end)
   for _, card in ipairs(list) do
     if take_one(card, wanted) then
       ring(card.queue, 1)

@@ -1,5 +1,6 @@
 -- ARGV: stage, token, verdict (done|failed|ready), outcome JSON, error kind, error, log, failures JSON,
---       delay ms, card to avoid ('' for none), note of how the attempt ended, only if lapsed (1|0).
+--       delay ms, card to avoid ('' for none), note of how the attempt ended, only if lapsed (1|0),
+--       bytes of its artifact ('' unknown), to be alone on its node next time (1|0).
 -- Answers 'ok', 'again' (settled with this token before), or 'late' (a later attempt, or cancel, came first).
 local stage, token, verdict, outcome = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local at = key('s', stage)
@@ -16,9 +17,10 @@ elseif r[1] == 'ready' then
 end
 let_go(stage)
 close_attempt(stage, tonumber(r[4]), entry)
-end_build(stage, token, verdict == 'done')
+end_build(stage, token, verdict == 'done' and ARGV[13] or nil)
 if not lapse then call('HSET', at, 'settled', token) end
 call('HSET', at, 'failures', ARGV[8], 'error_kind', ARGV[5], 'error', ARGV[6], 'log', ARGV[7])
+if ARGV[14] == '1' then claim_whole_node(stage) end
 if ARGV[10] ~= '' then
   local avoid = cjson.decode(r[8] or '[]')
   avoid[#avoid + 1] = ARGV[10]
