@@ -99,6 +99,10 @@ class Store:
             self._verified[mark] = file_digest(path)
         return None if self._verified[mark] == digest else "does not have the digest of its manifest"
 
+    def keys(self) -> list[str]:
+        """The artifacts that are here."""
+        return sorted(path.name for path in (self.root / "objects").iterdir())
+
     def size(self, key: str) -> int:
         """Bytes of the artifact's files, each hard-linked one once; 0 when it is not here."""
         return tree_bytes(self.path(key))
@@ -118,6 +122,25 @@ class Store:
                     raise Locked(f"the lock {self.root / 'lock'} is held by another process")
                 time.sleep(_TRY_S)
             yield
+        finally:
+            os.close(fd)
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """For the length of the block, nobody removes what the records do not know: a job without records."""
+        fd = os.open(self.root / "users", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH)
+            yield
+        finally:
+            os.close(fd)
+
+    @contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Whether nobody is `in_use` now; then nobody gets to be within the block."""
+        fd = os.open(self.root / "users", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            yield _try_lock(fd)
         finally:
             os.close(fd)
 

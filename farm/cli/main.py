@@ -34,6 +34,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     "Farm": {
         "up": "Start a farm on this machine and keep it running.",
         "down": "Stop this machine's farm; nothing is lost.",
+        "prune": "Show what the farm's files take, and free what nobody needs.",
         "devices": "List the cards; take one out of work, or put it back.",
         "doctor": "Check the SDK, the cards, Redis and the packages.",
         "worker": "Be one worker, in the foreground.",

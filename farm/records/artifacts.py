@@ -50,6 +50,13 @@ class Artifacts:
                     )
         return rows
 
+    def unknown(self, found: Sequence[str]) -> list[str]:
+        """Those of the artifacts found in a store that the records have no entry of."""
+        pipe = self._redis.pipeline(transaction=False)
+        for key in found:
+            pipe.exists(keys.artifact(key))
+        return [key for key, known in zip(found, pipe.execute(), strict=True) if not known]
+
     def stored(self) -> int:
         """Bytes of all artifacts the records know of."""
         return int(self._redis.hget(keys.META, "stored") or 0)

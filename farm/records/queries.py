@@ -9,7 +9,7 @@ from typing import Any
 from farm.domain.errors import BadInput
 from farm.domain.job import STAGE_KINDS, Job
 from farm.domain.result import compose, iso
-from farm.domain.states import campaign_state
+from farm.domain.states import FINAL, campaign_state
 from farm.records import keys
 from farm.records.connection import Client
 
@@ -187,6 +187,15 @@ class Queries:
             }
             for job_id, _, stages in self._walk(self.find(name))
         ]
+
+    def ended(self, stages: Iterable[str]) -> set[str]:
+        """Those of the stages that are final, with all that depends on them; unknown ones are left out."""
+        names = list(stages)
+        known = dict(zip(names, self._hashes(map(keys.stage, names)), strict=True))
+        feeds = {name: json.loads(s["feeds"]) for name, s in known.items() if s.get("state") in FINAL}
+        after = list(dict.fromkeys(next_ for following in feeds.values() for next_ in following))
+        states = {n: s.get("state") for n, s in zip(after, self._hashes(map(keys.stage, after)), strict=True)}
+        return {name for name, following in feeds.items() if all(states[n] in FINAL for n in following)}
 
     def _walk(self, campaign: str) -> Iterable[tuple[str, dict[str, str], dict[str, dict[str, str]]]]:
         ids = self._redis.lrange(keys.campaign_jobs(campaign), 0, -1)

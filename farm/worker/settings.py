@@ -44,9 +44,14 @@ class Places:
         """Logs of the farm's own processes."""
         return self.home / "logs"
 
+    @property
+    def work(self) -> Path:
+        """The attempts' private folders."""
+        return self.home / "work"
+
     def attempt(self, stage: str, attempt: int) -> Path:
         """The private folder of an attempt of a stage (`<campaign>/<name>`)."""
-        return self.home / "work" / stage / str(attempt)
+        return self.work / stage / str(attempt)
 
     def log(self, stage: str, attempt: int) -> Path:
         """The log of an attempt, its folder made."""

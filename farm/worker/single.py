@@ -30,8 +30,9 @@ Progress = Callable[[str], None]
 
 @contextmanager
 def _performer(home: Path, sdk_root: Path | None) -> Iterator[Performer]:
-    with Exporter() as exporter:
-        yield Performer(Store(Places(home).store), DirectLauncher(), exporter, sdk_root)
+    store = Store(Places(home).store)
+    with store.in_use(), Exporter() as exporter:
+        yield Performer(store, DirectLauncher(), exporter, sdk_root)
 
 
 def run_job(

@@ -127,3 +127,16 @@ def test_a_stopping_worker_claims_nothing(records: Records) -> None:
     records.fleet.stopping(worker)
     assert records.fleet.ring() == []
     assert scene.claim(records, worker, "export") is None
+
+
+def test_of_idle_cards_the_one_that_was_idle_longest_is_rung(records: Records) -> None:
+    """A card that did much before is not left out of a campaign that needs few."""
+    worker = scene.cpu(records)
+    zero, one = scene.card(records, 0), scene.card(records, 1)
+    scene.submit(records, *(scene.job(f"m{n}") for n in range(3)))
+    scene.until_run(records, worker)
+    for card in (zero, zero, one):
+        scene.do(records, card, "run", f"device.{card[-1]}")
+    scene.submit(records, scene.job("next"))
+    scene.until_run(records, worker)
+    assert [queue for queue in records.fleet.ring() if queue.startswith("device.")] == ["device.0"]
