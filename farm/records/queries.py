@@ -76,7 +76,11 @@ class Queries:
         }
 
     def status(self, name: str | None = None) -> dict[str, Any]:
-        """Counts by stage and state and by job state; `cards` and `eta_s` are the caller's to add."""
+        """Counts by stage and state and by job state; `cards` and `eta_s` are the caller's to add.
+
+        expected_left_s: of the runs to come, added up. pace_s: from one job's end to the next, None where
+        less than two have ended. cpu_left: exports, references and compiles that are not at their end.
+        """
         campaign = self.find(name)
         record = self._redis.hgetall(keys.campaign(campaign))
         jobs = _job_counts(record)
@@ -94,6 +98,12 @@ class Queries:
             "stages": stages,
             "expected_left_s": max(
                 0.0, float(record.get("expected") or 0) - float(record.get("expected_done") or 0)
+            ),
+            "pace_s": float(record["pace"]) / 1000 if "pace" in record else None,
+            "cpu_left": sum(
+                stages[kind][state]
+                for kind in ("export", "reference", "compile")
+                for state in ("waiting", "ready", "running")
             ),
         }
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from farm.domain.errors import BadInput
 from farm.domain.plan import Plan
+from farm.domain.progress import time_left
 from farm.records import keys, submissions
 from farm.records.artifacts import Artifacts
 from farm.records.claims import Claims
@@ -59,13 +60,15 @@ class Records:
         """The status document. Raises BadInput for an unknown campaign."""
         status = self.queries.status(campaign)
         cards = self.fleet.cards()
-        left = status.pop("expected_left_s")
         good = sum(1 for card in cards if card["health"] == "good")
         unfinished = status["jobs"]["waiting"] + status["jobs"]["running"]
+        left = time_left(
+            unfinished, status.pop("expected_left_s"), good, status.pop("pace_s"), status.pop("cpu_left")
+        )
         shown = ("device", "state", "health", "reason", "job", "left_s", "workers", "done")
         status["cards"] = [{name: card[name] for name in shown} for card in cards]
         status["waits"] = self.fleet.waits()
-        status["eta_s"] = 0.0 if not unfinished else round(left / good, 1) if good else None
+        status["eta_s"] = left
         return status
 
     def results(self, campaign: str | None = None) -> list[dict[str, Any]]:

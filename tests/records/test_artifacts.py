@@ -43,7 +43,7 @@ def test_what_an_unfinished_stage_needs_never_makes_way(records: Records) -> Non
     assert records.artifacts.over(0) == [], "the comparison is to come"
     make(records, worker, "reference", "reference-a")
     scene.do(records, worker, "compare")
-    assert records.artifacts.over(0) == ["export-a", "compile-a", "reference-a"]
+    assert set(records.artifacts.over(0)) == {"export-a", "compile-a", "reference-a"}
 
 
 def test_the_least_recently_asked_for_goes_first_and_no_more_than_is_wanted(records: Records) -> None:

@@ -14,6 +14,23 @@ from farm.records.claims import Probe
 from tests.records import scene
 
 
+def test_the_time_left_follows_the_pace_once_there_is_one(records: Records) -> None:
+    campaign = scene.submit(records, *(scene.job(f"m{n}") for n in range(6)))
+    worker, card = scene.cpu(records), scene.card(records)
+    assert records.status(campaign)["eta_s"] is None, "exports are to come, nothing tells how long they take"
+    scene.until_run(records, worker)
+    for _ in range(5):
+        scene.do(records, worker, "reference")
+        scene.do(records, card, "run", "device.0")
+    for _ in range(4):
+        scene.do(records, worker, "compare")
+        records.client.hincrby(f"farm:c:{campaign}", "last_end", -60_000)
+    assert 2 * 60 <= records.status(campaign)["eta_s"] < 2 * 61
+    ended = next(job["job"] for job in records.jobs(campaign) if job["state"] == "done")
+    assert records.retry([ended], failed_only=False) == 1
+    assert records.status(campaign)["eta_s"] is None, "a pace of yesterday tells nothing of today"
+
+
 def test_a_job_goes_from_export_to_compare(records: Records) -> None:
     campaign = scene.submit(records, scene.job())
     worker, card = scene.cpu(records), scene.card(records)

@@ -4,7 +4,8 @@
 --                               stored: bytes of the artifacts in farm:artifacts
 -- farm:campaigns        zset    campaign -> created, ms
 -- farm:c:<campaign>     hash    label, priority, created, state (staging|open), devices (JSON list of queues, '' for any card), command;
---                               counters s:<kind>:<state>, j:<state>, expected, expected_done; since:<kind>
+--                               counters s:<kind>:<state>, j:<state>, expected, expected_done; since:<kind>;
+--                               pace: ms from one job's end to the next, last_end
 -- farm:c:<campaign>:jobs list   job ids in the order of submission
 -- farm:j:<job>          hash    campaign, spec (JSON), stages (JSON kind -> stage id), state, finished; archive (JSON list)
 -- farm:s:<stage>        hash    campaign, kind, job, ask, needs, feeds (JSON), blockers, state, score, expected; of a run: cores, devices (JSON);
@@ -60,6 +61,16 @@ local function get(stage, field) return call('HGET', key('s', stage), field) end
 
 local function tell(campaign) call('PUBLISH', key('changed'), campaign) end
 
+-- A job has ended: the mean time between two ends follows the last ten or so.
+local function keep_pace(campaign)
+  local c, at = call('HMGET', campaign, 'last_end', 'pace'), now_ms()
+  if c[1] then
+    local gap = at - tonumber(c[1])
+    call('HSET', campaign, 'pace', c[2] and 0.9 * tonumber(c[2]) + 0.1 * gap or gap)
+  end
+  call('HSET', campaign, 'last_end', at)
+end
+
 -- The job's state follows its run and compare stages.
 local function set_job(job, to)
   local at = key('j', job)
@@ -71,6 +82,7 @@ local function set_job(job, to)
   call('HSET', at, 'state', to)
   if to == 'done' or to == 'failed' or to == 'cancelled' then
     call('HSET', at, 'finished', now_ms())
+    keep_pace(key('c', campaign))
   end
 end
 

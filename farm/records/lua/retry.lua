@@ -47,5 +47,6 @@ for _, kind in ipairs({'export', 'reference', 'compile', 'run', 'compare'}) do
   end
 end
 set_job(job, 'waiting')
+call('HDEL', key('c', call('HGET', at, 'campaign')), 'last_end', 'pace')
 call('HDEL', at, 'finished')
 return 1
