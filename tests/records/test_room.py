@@ -51,11 +51,10 @@ def test_one_chain_is_admitted_whatever_it_needs(records: Records) -> None:
 
 
 def test_what_is_passed_over_for_long_gets_the_next_room(records: Records) -> None:
-    scene.submit(records, scene.job(SMALL))
-    scene.submit(records, scene.job(LARGE))
+    models = (SMALL, LARGE, "prajjwal1/bert-mini", "prajjwal1/bert-small")
+    scene.submit(records, *map(scene.job, models))
     one, two = cpus(records, 2, export_memory(LARGE))
     running = scene.must_claim(records, one, "export")
-    scene.submit(records, scene.job("prajjwal1/bert-mini"), scene.job("prajjwal1/bert-small"))
     rung(records)
     assert scene.must_claim(records, two, "export").ask["model"] == "prajjwal1/bert-mini"
     scene.advance(records, 61)

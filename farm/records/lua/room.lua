@@ -16,7 +16,8 @@ local function in_order(kind, step_ms)
   table.sort(order, function(a, b)
     if a[2] ~= b[2] then return a[2] > b[2] end
     if a[3] ~= b[3] then return a[3] < b[3] end
-    return a[4] < b[4]
+    if a[4] ~= b[4] then return a[4] < b[4] end
+    return a[1] < b[1]
   end)
   local names = {}
   for i, entry in ipairs(order) do names[i] = entry[1] end
