@@ -124,9 +124,17 @@ def cover(home: Path, options: argparse.Namespace, words: Sequence[str]) -> tupl
         "peak of the host's memory": f"{_gib(sampler.peak_memory)} above what was in use before",
     }
     weights = {key: model for key, (_, model) in sampler.artifacts.items()}
-    command = shlex.join(["python", "bench/coverage.py", *words])
+    command = shlex.join(["python", "bench/coverage.py", *_without(words, "--folder", "--out")])
     document = coverage_report(results, outcomes, weights, totals, command)
     return document, all(record["state"] == "done" for record in results)
+
+
+def _without(words: Sequence[str], *options: str) -> list[str]:
+    """The words without those options: where this host keeps its files tells nobody anything."""
+    kept = [word for word in words if not word.startswith(tuple(f"{name}=" for name in options))]
+    return [
+        word for n, word in enumerate(kept) if word not in options and (not n or kept[n - 1] not in options)
+    ]
 
 
 def _gib(size: int) -> str:
