@@ -26,7 +26,10 @@ class Stages:
         client = records.client
         jobs = client.lrange(keys.campaign_jobs(campaign), 0, -1)
         self.jobs: dict[str, dict[str, str]] = {job: client.hgetall(keys.job(job)) for job in jobs}
-        names = {name for job in self.jobs.values() for name in json.loads(job["stages"]).values()}
+        # Those of the jobs, and what repairs have replaced.
+        prefix = keys.stage("")
+        found = client.scan_iter(f"{prefix}{campaign}/*", count=1000, _type="hash")
+        names = {name.removeprefix(prefix) for name in found}
         self.stages: dict[str, dict[str, str]] = {name: client.hgetall(keys.stage(name)) for name in names}
         self.attempts: dict[str, list[dict[str, Any]]] = {
             name: [json.loads(raw) for raw in client.lrange(keys.attempts(name), 0, -1)] for name in names
@@ -94,7 +97,11 @@ def counters(records: Records, campaign: str, stages: Stages) -> Iterator[str]:
             yield f"{queue} counts {said} runs, its stages {done[queue]}"
         if client.scard(keys.running(queue)) or client.scard(f"{keys.card(queue)}:claims"):
             yield f"{queue} is claimed"
+    if client.hlen("farm:admitted"):
+        yield f"farm:admitted holds {client.hgetall('farm:admitted')}"
     for name in client.scan_iter("farm:a:*", count=1000):
+        if name.endswith(":stages"):
+            continue
         if name.endswith(":waiters") or client.hget(name, "state") != "present":
             yield f"{name} is not at rest"
 
