@@ -47,9 +47,13 @@ class Fleet:
         budgets = ("" if size is None else size // MIB for size in (memory, store))
         self._scripts.run("register", worker, json.dumps(list(queues)), node, pid, card, stage, *budgets)
 
-    def beat(self, worker: str) -> bool:
-        """The worker is alive. False: the records do not know it, register again."""
-        return bool(self._scripts.run("beat", worker))
+    def beat(self, worker: str) -> float | None:
+        """The worker is alive. For how long it has left bells unanswered though it is idle, s.
+
+        None: the records do not know it, register again.
+        """
+        missed = int(self._scripts.run("beat", worker))
+        return None if missed < 0 else missed * LOST_BELL_MS / 1000
 
     def stopping(self, worker: str) -> None:
         """The worker finishes what it has and claims nothing more."""
@@ -110,6 +114,11 @@ class Fleet:
     def ring(self) -> list[str]:
         """The queues to ring now, a name per bell."""
         return list(self._scripts.run("ring", LOST_BELL_MS, AGEING_MS))
+
+    def unring(self, queues: Sequence[str]) -> None:
+        """Bells that could not be delivered, a name per bell: missed by nobody, and rung again."""
+        if queues:
+            self._scripts.run("unring", *queues)
 
     def waits(self) -> list[dict[str, Any]]:
         """What ready CPU stages wait for though a worker is idle, a record a kind.

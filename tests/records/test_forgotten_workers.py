@@ -19,7 +19,7 @@ def test_a_forgotten_worker_takes_its_lapsed_stage_up_again(records: Records) ->
     assert records.fleet.workers() == []
     assert records.claims.renew(claim.stage, claim.token, worker) == "ok"
     assert records.fleet.workers() == [], "nothing is known of it yet but its name"
-    assert not records.fleet.beat(worker), "so it registers again"
+    assert records.fleet.beat(worker) is None, "so it registers again"
     records.fleet.register(worker, scene.CPU, node="host", pid=1, stage=claim.stage)
     assert records.claims.done(claim.stage, claim.token, {"key": "k"}) == "ok"
     assert [(w["worker"], w["state"]) for w in records.fleet.workers()] == [(worker, "idle")]
