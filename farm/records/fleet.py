@@ -97,10 +97,14 @@ class Fleet:
             pipe.exists(keys.running(queue))
         return sum(pipe.execute())
 
+    def card_facts(self, queue: str) -> dict[str, Any]:
+        """What was told of the card last; empty for an unknown one."""
+        facts: dict[str, Any] = json.loads(self._redis.hget(keys.card(queue), "facts") or "{}")
+        return facts
+
     def refresh_card(self, queue: str, facts: Mapping[str, Any]) -> None:
         """Newer readings of a card that is known."""
-        known = json.loads(self._redis.hget(keys.card(queue), "facts") or "{}")
-        self._redis.hset(keys.card(queue), "facts", json.dumps({**known, **facts}))
+        self._redis.hset(keys.card(queue), "facts", json.dumps({**self.card_facts(queue), **facts}))
 
     def drain(self, device: str, on: bool) -> None:
         """Take a card out of placement, or put it back."""
