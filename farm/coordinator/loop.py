@@ -44,7 +44,7 @@ class Coordinator:
 
     def _lapse(self, stage: str) -> None:
         """Nobody renewed the lease: keeper or host are lost. The stage becomes claimable again."""
-        token, failures, avoid = self.records.claims.lapsed(stage)
+        token, failures, avoid = self.records.claims.fence(stage)
         verdict = replace(after_failure("host", failures, avoid), delay_s=0.0)
         answer = self.records.claims.ended(
             stage,

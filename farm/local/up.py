@@ -110,7 +110,7 @@ def _cards(options: UpOptions, home: Home) -> tuple[Path, list[int]]:
     for card in held:
         if card.qid is None:
             raise BadInput(
-                f"card {card.pci_address} is held, its holder noted no QID: no card is asked; see `farm doctor`"
+                f"card {card.pci_address} is held and its holder noted no QID: `farm doctor` tells who it is"
             )
         qids.append(card.qid)
     if not qids:

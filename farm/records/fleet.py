@@ -63,6 +63,13 @@ class Fleet:
         """The worker is gone."""
         self._scripts.run("leave", worker, 1)
 
+    def stage_of(self, worker: str) -> str | None:
+        """The stage that the worker has claimed."""
+        found: str | None = self._redis.hget(keys.worker(worker), "stage")
+        if found is None or self._redis.hmget(keys.stage(found), "state", "worker") != ["claimed", worker]:
+            return None
+        return found
+
     def report_card(self, queue: str, facts: Mapping[str, Any]) -> str:
         """What a worker of the card read from it (devices JSON fields). Answers the card's health."""
         return str(self._scripts.run("card", queue, json.dumps(dict(facts)), facts.get("nsp_total") or 0))

@@ -41,6 +41,8 @@ CHECK_S = 0.5
 LOCK_TRY_S = 0.02
 #: TERM to KILL when an attempt is revoked: with RENEW_S a cancelled run ends within 7 s.
 STOP_S = 4.0
+#: The same when the worker is gone: its attempt is to be handed back within 2 s.
+ORPHAN_STOP_S = 1.0
 
 
 @dataclass
@@ -226,13 +228,13 @@ class Keeper:
             self.waiting = None
             self._say({"event": "lock", "held": None, "kind": "busy", "error": error})
 
-    def _clear(self) -> None:
-        """The attempt is over, however it ended: nothing of it goes on."""
+    def _clear(self, stop_s: float = STOP_S) -> None:
+        """The attempt is over, however it ended: nothing of it goes on. stop_s: TERM to KILL."""
         if self.waiting is not None:
             self.waiting.lock.release()
             self.waiting = None
         if self.child is not None:
-            self._end(self.child)
+            self._end(self.child, stop_s)
             self.child = None
         self._unlock()
 
@@ -315,19 +317,19 @@ class Keeper:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
-    def _end(self, child: Child) -> None:
+    def _end(self, child: Child, stop_s: float = STOP_S) -> None:
         if child.pid not in self.exited:
             self.watch.unregister(child.fileno())
         self.exited.discard(child.pid)
-        child.stop("stopped", STOP_S)
+        child.stop("stopped", stop_s)
         while child.wait(0.1) is None:
             pass
 
     def _worker_gone(self) -> None:
         """End what it started, then report its outcome if it left one, else hand the attempt back."""
-        self._clear()
+        self._clear(ORPHAN_STOP_S)
         if self.exporter is not None:
-            self._end(self.exporter)
+            self._end(self.exporter, ORPHAN_STOP_S)
         self.link.farewell(self.attempt, self.outbox, stopping=self.stopping, lost=self.lost)
 
 

@@ -120,6 +120,8 @@ class Link:
             records = self._open()
             try:
                 if records is not None:
+                    if attempt is None:
+                        owed = self._claimed(records)
                     if owed is not None:
                         _hand_back(records, owed, outbox, stopping, lost)
                     if self.identity is not None:
@@ -130,6 +132,14 @@ class Link:
             if time.monotonic() >= deadline:
                 return
             time.sleep(RETRY_S)
+
+    def _claimed(self, records: Records) -> Attempt | None:
+        """What the worker had claimed when it died, before it could put it under guard."""
+        stage = records.fleet.stage_of(self.identity["worker"]) if self.identity is not None else None
+        if stage is None:
+            return None
+        token, failures, cards_failed = records.claims.fence(stage)
+        return Attempt(stage, token, failures, cards_failed, uses_exporter=False, ends=None)
 
 
 def _hand_back(records: Records, attempt: Attempt, outbox: Outbox, stopping: bool, lost: str) -> None:

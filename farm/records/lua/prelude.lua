@@ -182,6 +182,14 @@ local function close_attempt(stage, attempt, fields)
   call('LSET', list, attempt - 1, cjson.encode(entry))
 end
 
+-- What came of an attempt after its stage had been cancelled: kept as a note, it changes nothing.
+local function note_late(stage, attempt, note)
+  local list = key('s', stage, 'attempts')
+  local entry = cjson.decode(call('LINDEX', list, attempt - 1))
+  entry.late = note
+  call('LSET', list, attempt - 1, cjson.encode(entry))
+end
+
 local function block(stage, because)
   if FINAL[get(stage, 'state')] then return end
   local r = call('HMGET', key('s', stage), 'kind', 'campaign', 'feeds')
