@@ -7,7 +7,7 @@ worker, a plain `celery -A tasks worker` included, has the same ones.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -89,18 +89,16 @@ def make_app(url: str) -> Celery:
 
 
 class Bells:
-    """Rings queues. A bell that cannot be delivered is dropped: the coordinator rings again."""
+    """Rings queues."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app
 
-    def ring(self, queues: Iterable[str]) -> int:
-        """Ring each queue named, once per mention; how many bells went out."""
-        rung = 0
-        for queue in queues:
+    def ring(self, queues: Sequence[str]) -> Sequence[str]:
+        """Ring each queue named, once per mention; the bells that could not be delivered."""
+        for rung, queue in enumerate(queues):
             try:
                 self._app.send_task(task_name(kind_of(queue)), queue=queue, ignore_result=True)
             except OperationalError:
-                break
-            rung += 1
-        return rung
+                return queues[rung:]
+        return ()

@@ -58,13 +58,9 @@ def _set_up(instance: Any, **_: Any) -> None:
 
 
 def _start() -> None:
-    _Life.worker = WorkerProcess(_Life.queues, Bells(app), _Life.stop_read, _give_up)
+    celery_pid = os.getppid() if _Life.pooled else os.getpid()
+    _Life.worker = WorkerProcess(_Life.queues, Bells(app), _Life.stop_read, celery_pid)
     _Life.worker.start()
-
-
-def _give_up() -> None:
-    """End the worker as its supervisor would; whoever supervises it starts another."""
-    os.kill(os.getppid() if _Life.pooled else os.getpid(), signal.SIGTERM)
 
 
 @contextmanager

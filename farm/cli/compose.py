@@ -16,11 +16,18 @@ SERVICES = 8
 
 
 def override() -> str:
-    """The override, from what qaic-util says on this host. Raises BadInput without an SDK or cards."""
-    from farm.sdk.devices import query
+    """The override, from what qaic-util says on this host.
+
+    Raises BadInput without an SDK or cards, and while one is held: only qaic-util knows its device node.
+    """
+    from farm.sdk.resting import resting_cards
     from farm.sdk.root import find_root, open_sdk
 
-    devices = query(open_sdk(find_root()))
+    devices, held = resting_cards(open_sdk(find_root()))
+    if held:
+        raise BadInput(
+            f"card {held[0].pci_address} is held and is not asked: it may measure; try again when it is idle"
+        )
     if not devices:
         raise BadInput("qaic-util lists no card on this host")
     return render(devices)

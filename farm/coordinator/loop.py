@@ -37,11 +37,14 @@ class Coordinator:
         """One pass; the number of bells rung."""
         for stage in self.records.fleet.tick(self.name):
             self._lapse(stage)
-        return self.bells.ring(self.records.fleet.ring())
+        queues = self.records.fleet.ring()
+        undelivered = self.bells.ring(queues)
+        self.records.fleet.unring(undelivered)
+        return len(queues) - len(undelivered)
 
     def _lapse(self, stage: str) -> None:
         """Nobody renewed the lease: keeper or host are lost. The stage becomes claimable again."""
-        token, failures, avoid = self.records.claims.lapsed(stage)
+        token, failures, avoid = self.records.claims.fence(stage)
         verdict = replace(after_failure("host", failures, avoid), delay_s=0.0)
         answer = self.records.claims.ended(
             stage,

@@ -26,7 +26,7 @@ from farm.local.process import worker_argv
 from farm.local.redis_server import configure
 from farm.local.supervisor import Role, Supervisor
 from farm.records import Records, connect
-from farm.sdk.devices import Device, query
+from farm.sdk.resting import resting_cards
 from farm.sdk.root import find_root, open_sdk
 
 #: A stopping worker may finish what it runs within the grace period, then hands it back.
@@ -69,9 +69,9 @@ def up(options: UpOptions, say: Callable[[str], None] | None = None) -> int:
         tell(f"already up (pid {running['pid']}, {running['cards']} cards); `farm down` stops it")
         return 0
     with _alone(home):
-        root, devices = _cards(options, home)
+        root, qids = _cards(options, home)
         if not options.detach:
-            return _supervise(options, home, root, devices, tell)
+            return _supervise(options, home, root, qids, tell)
     return _detached(options, home, tell)
 
 
@@ -89,8 +89,11 @@ def _alone(home: Home) -> Iterator[None]:
         yield
 
 
-def _cards(options: UpOptions, home: Home) -> tuple[Path, list[Device]]:
-    """The SDK root and its cards, made first when they are to be emulated. Raises BadInput."""
+def _cards(options: UpOptions, home: Home) -> tuple[Path, list[int]]:
+    """The SDK root and the QIDs of its cards, made first when they are to be emulated. Raises BadInput.
+
+    A card that is held is not asked: a worker of a farm that was here a moment ago may still measure on it.
+    """
     if options.emulate:
         root = home.emulated_sdk
         wanted = {"sdk": options.sdk_profile, "timing": options.timing, "cards": options.emulate}
@@ -100,14 +103,21 @@ def _cards(options: UpOptions, home: Home) -> tuple[Path, list[Device]]:
     else:
         root = find_root(options.sdk_root)
     try:
-        devices = query(open_sdk(root))
+        asked, held = resting_cards(open_sdk(root))
     except StageFailed as error:
         raise BadInput(f"{error}; see `farm doctor`, or emulate: `farm up --emulate`") from error
-    if not devices:
+    qids = [card.qid for card in asked]
+    for card in held:
+        if card.qid is None:
+            raise BadInput(
+                f"card {card.pci_address} is held and its holder noted no QID: `farm doctor` tells who it is"
+            )
+        qids.append(card.qid)
+    if not qids:
         raise BadInput(
             f"no card: the qaic-util of {root} lists none; see `farm doctor`, or emulate: `farm up --emulate`"
         )
-    return root, devices
+    return root, sorted(qids)
 
 
 def _marker(root: Path) -> Mapping[str, object] | None:
@@ -119,7 +129,7 @@ def _marker(root: Path) -> Mapping[str, object] | None:
 
 
 def _supervise(
-    options: UpOptions, home: Home, root: Path, devices: Sequence[Device], tell: Callable[[str], None]
+    options: UpOptions, home: Home, root: Path, qids: Sequence[int], tell: Callable[[str], None]
 ) -> int:
     stop = threading.Event()
 
@@ -148,7 +158,7 @@ def _supervise(
                 "redis_url": redis_url,
                 "broker_url": broker_url,
                 "sdk_root": str(root),
-                "cards": len(devices),
+                "cards": len(qids),
                 "emulated": bool(options.emulate),
             }
         )
@@ -164,19 +174,19 @@ def _supervise(
                 *(
                     Role(
                         name,
-                        worker_argv("device", [device_queue(device.qid)], name=name),
+                        worker_argv("device", [device_queue(qid)], name=name),
                         env,
                         home.logs / f"{name}.log",
                         WORKER_STOP_S,
                     )
-                    for device in devices
-                    for name in (f"card-{device.qid}-{n}" for n in range(options.workers_per_device))
+                    for qid in qids
+                    for name in (f"card-{qid}-{n}" for n in range(options.workers_per_device))
                 ),
             ]
         )
         what = "emulated cards" if options.emulate else "cards"
         tell(
-            f"up: {len(devices)} {what}, {options.workers_per_device} workers each,"
+            f"up: {len(qids)} {what}, {options.workers_per_device} workers each,"
             f" {cpu_workers} CPU workers; logs in {home.logs}"
         )
         supervisor.run(stop)

@@ -213,7 +213,7 @@ class Claims:
             )
         )  # fmt: skip
 
-    def lapsed(self, stage: str) -> tuple[str, dict[str, int], list[str]]:
-        """Token, failures by kind and failed cards of a stage whose lease has lapsed."""
+    def fence(self, stage: str) -> tuple[str, dict[str, int], list[str]]:
+        """Token, failures by kind and failed cards of a stage that somebody lost."""
         token, failures, avoid = self._redis.hmget(keys.stage(stage), "token", "failures", "avoid")
         return token or "", json.loads(failures or "{}"), json.loads(avoid or "[]")

@@ -47,9 +47,13 @@ class Fleet:
         budgets = ("" if size is None else size // MIB for size in (memory, store))
         self._scripts.run("register", worker, json.dumps(list(queues)), node, pid, card, stage, *budgets)
 
-    def beat(self, worker: str) -> bool:
-        """The worker is alive. False: the records do not know it, register again."""
-        return bool(self._scripts.run("beat", worker))
+    def beat(self, worker: str) -> float | None:
+        """The worker is alive. For how long it has left bells unanswered though it is idle, s.
+
+        None: the records do not know it, register again.
+        """
+        missed = int(self._scripts.run("beat", worker))
+        return None if missed < 0 else missed * LOST_BELL_MS / 1000
 
     def stopping(self, worker: str) -> None:
         """The worker finishes what it has and claims nothing more."""
@@ -58,6 +62,13 @@ class Fleet:
     def leave(self, worker: str) -> None:
         """The worker is gone."""
         self._scripts.run("leave", worker, 1)
+
+    def stage_of(self, worker: str) -> str | None:
+        """The stage that the worker has claimed."""
+        found: str | None = self._redis.hget(keys.worker(worker), "stage")
+        if found is None or self._redis.hmget(keys.stage(found), "state", "worker") != ["claimed", worker]:
+            return None
+        return found
 
     def report_card(self, queue: str, facts: Mapping[str, Any]) -> str:
         """What a worker of the card read from it (devices JSON fields). Answers the card's health."""
@@ -93,10 +104,14 @@ class Fleet:
             pipe.exists(keys.running(queue))
         return sum(pipe.execute())
 
+    def card_facts(self, queue: str) -> dict[str, Any]:
+        """What was told of the card last; empty for an unknown one."""
+        facts: dict[str, Any] = json.loads(self._redis.hget(keys.card(queue), "facts") or "{}")
+        return facts
+
     def refresh_card(self, queue: str, facts: Mapping[str, Any]) -> None:
         """Newer readings of a card that is known."""
-        known = json.loads(self._redis.hget(keys.card(queue), "facts") or "{}")
-        self._redis.hset(keys.card(queue), "facts", json.dumps({**known, **facts}))
+        self._redis.hset(keys.card(queue), "facts", json.dumps({**self.card_facts(queue), **facts}))
 
     def drain(self, device: str, on: bool) -> None:
         """Take a card out of placement, or put it back."""
@@ -110,6 +125,11 @@ class Fleet:
     def ring(self) -> list[str]:
         """The queues to ring now, a name per bell."""
         return list(self._scripts.run("ring", LOST_BELL_MS, AGEING_MS))
+
+    def unring(self, queues: Sequence[str]) -> None:
+        """Bells that could not be delivered, a name per bell: missed by nobody, and rung again."""
+        if queues:
+            self._scripts.run("unring", *queues)
 
     def waits(self) -> list[dict[str, Any]]:
         """What ready CPU stages wait for though a worker is idle, a record a kind.

@@ -15,7 +15,7 @@ from farm.records.keys import attempts
 
 NAMES = (
     "absent", "beat", "build", "cancel", "card", "claim", "condemn", "gone", "health", "leave", "open",
-    "overview", "register", "renew", "repair", "retry", "ring", "running", "settle", "tick",
+    "overview", "register", "renew", "repair", "retry", "ring", "running", "settle", "tick", "unring",
 )  # fmt: skip
 #: What every script begins with.
 SHARED = ("prelude", "artifacts", "room")

@@ -54,11 +54,24 @@ class HeldCard:
 def held_cards(folder: Path) -> list[HeldCard]:
     """The cards whose lock in `folder` is held, by anybody, right now."""
     held = []
-    for path in sorted(folder.glob("*.lock")):
-        if _ADDRESS.fullmatch(path.stem) and _is_held(path):
+    for path in _lock_files(folder):
+        if _is_held(path):
             qid, nsp_total = _read_note(path)
             held.append(HeldCard(path.stem, qid, nsp_total, tuple(holder_pids(path))))
     return held
+
+
+def last_lock(folder: Path, qid: int) -> CardLock | None:
+    """The lock, not taken, of the card that had this QID when it was last held; None where none had."""
+    for path in _lock_files(folder):
+        noted, nsp_total = _read_note(path)
+        if noted == qid and nsp_total is not None:
+            return CardLock(folder, path.stem, nsp_total)
+    return None
+
+
+def _lock_files(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.glob("*.lock")) if _ADDRESS.fullmatch(path.stem)]
 
 
 class CardLock:

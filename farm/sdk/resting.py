@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 
+from farm.domain.errors import StageFailed
 from farm.sdk.devices import Device, NoSuchCard, query
-from farm.sdk.lock import HeldCard, held_cards, lock_folder
+from farm.sdk.lock import HeldCard, held_cards, last_lock, lock_folder
 from farm.sdk.root import Sdk
 
 
@@ -32,3 +33,29 @@ def resting_cards(sdk: Sdk) -> tuple[list[Device], list[HeldCard]]:
             if qid > max(taken):
                 break
     return asked, held
+
+
+def resting_card(sdk: Sdk, qid: int) -> Device | HeldCard:
+    """One card as qaic-util tells it, or, while somebody holds it, as its holder noted it.
+
+    The card is held while it is asked, so that nobody begins to measure on it meanwhile; one that was never
+    held is not known before it was asked. Raises StageFailed as `farm.sdk.devices.query` does, and "busy"
+    where a holder noted no QID: it could be any card.
+    """
+    folder = lock_folder(sdk.root)
+    while True:
+        for card in held_cards(folder):
+            if card.qid is None:
+                pids = ", ".join(map(str, card.pids)) or "not visible to this user"
+                message = f"card {card.pci_address} is held (pid {pids}), and its holder noted no QID"
+                raise StageFailed("busy", f"{message}: device.{qid} is not asked, it may be that one")
+            if card.qid == qid:
+                return card
+        lock = last_lock(folder, qid)
+        if lock is None:
+            return query(sdk, [qid])[0]
+        try:
+            if lock.try_exclusive():
+                return query(sdk, [qid])[0]
+        finally:
+            lock.release()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -12,7 +13,9 @@ from farm.domain.result import iso
 from farm.records import Records
 from farm.records.claims import Claim
 from farm.records.connection import AWAY, patiently
-from farm.sdk.devices import Device, query
+from farm.sdk.devices import Device
+from farm.sdk.lock import HeldCard
+from farm.sdk.resting import resting_card
 from farm.worker.client import Revoked
 from farm.worker.golden import golden_run
 from farm.worker.perform import Performer
@@ -38,16 +41,35 @@ class Card:
         self.device: Device | None = None
 
     def bind(self) -> None:
-        """Note which card the QID means now and tell the records; one that cannot be read is quarantined."""
+        """Note which card the QID means now and tell the records; one that cannot be used is quarantined.
+
+        A card that is held may be measuring: it is not asked, but taken for the one its holder noted. Whoever
+        holds it next looks whether it still is.
+        """
+        self.device = None
         try:
-            self.device = query(self._performer.sdk, [self.qid])[0]
+            found = resting_card(self._performer.sdk, self.qid)
         except (StageFailed, BadInput, IndexError) as error:
             self._report(None)
             self._quarantine(str(error) or f"QID {self.qid} is not listed")
             return
-        self._report(self.device)
-        if not self.device.ready:
-            self._quarantine(f"status {self.device.status or 'missing'}: see `farm doctor`")
+        if isinstance(found, HeldCard):
+            self.device = self._as_noted(found)
+            return
+        self._report(found)
+        if found.ready:
+            self.device = found
+        else:
+            self._quarantine(f"status {found.status or 'missing'}: see `farm doctor`")
+
+    def _as_noted(self, held: HeldCard) -> Device:
+        """The card that somebody holds: as the records know it, where he is of this farm."""
+        known = patiently(lambda: self._records.fleet.card_facts(self.queue))
+        device = Device(self.qid, "", pci_address=held.pci_address, nsp_total=held.nsp_total)
+        if known.get("pci_address") == held.pci_address:
+            return replace(device, nsp_free=known.get("nsp_free"))
+        self._report(device)
+        return device
 
     def _report(self, device: Device | None) -> None:
         facts: dict[str, Any] = {
@@ -95,12 +117,12 @@ class Card:
 
         A card that fails is suspect, and quarantined after STRIKES failures in a row.
         """
-        if self.device is None or not self.device.ready:
+        if self.device is None:
             self.bind()
-            if self.device is None or not self.device.ready:
+            if self.device is None:
                 return False
         try:
-            golden_run(self._performer.sdk, self._performer.launcher, self.device, self._golden)
+            self.device = golden_run(self._performer.sdk, self._performer.launcher, self.device, self._golden)
         except (StageFailed, BadInput) as error:
             if isinstance(error, StageFailed) and error.kind == "busy":
                 # Somebody else has it: nothing is proved, for or against the card.
@@ -113,6 +135,7 @@ class Card:
             else:
                 self._suspect(reason, strikes)
             return False
+        self._report(self.device)
         patiently(lambda: self._records.fleet.set_health(self.queue, "good"))
         log.info("%s proved good", self.queue, extra={"action": "probe"})
         return True
@@ -122,7 +145,9 @@ class Card:
         if claim.job is None:
             raise StageFailed("host", f"stage {claim.stage} names no job")
         if self.device is None:
-            raise StageFailed("busy", f"{self.queue} could not be read when this worker started")
+            self.bind()  # it could not be used when this worker started, and another has proved it since
+        if self.device is None:
+            raise StageFailed("busy", f"{self.queue} cannot be used: see `farm devices`")
         workdir = self._settings.places.attempt(claim.stage, claim.attempt)
         prepared = self._performer.prepare(
             claim.job, claim.inputs["export"], claim.inputs["compile"], workdir

@@ -79,7 +79,7 @@ class Guard:
         return self._process.wait()
 
     def register(self, identity: dict[str, Any]) -> None:
-        """Make this worker known: worker, queues, node, pid, card, memory, store (Fleet.register)."""
+        """Make this worker known: worker, queues, node, pid, card, memory, store (Fleet.register), celery."""
         self._ask({"op": "register", "identity": identity}, "registered")
 
     @contextmanager

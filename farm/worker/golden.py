@@ -22,8 +22,11 @@ COMPILE_LIMIT_S = 600.0
 LOCK_WAIT_S = 5.0
 
 
-def golden_run(sdk: Sdk, launcher: Launcher, device: Device, folder: Path) -> None:
-    """Run the golden program on the card alone. folder: scratch of this card. Raises StageFailed."""
+def golden_run(sdk: Sdk, launcher: Launcher, device: Device, folder: Path) -> Device:
+    """Run the golden program on the card alone: the card as it was before. folder: scratch of this card.
+
+    Raises StageFailed.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     program = golden_program(sdk) or _own_program(sdk, launcher, folder)
@@ -48,6 +51,7 @@ def golden_run(sdk: Sdk, launcher: Launcher, device: Device, folder: Path) -> No
     if not result.ok:
         raise runner_failure(result)
     parse_stats(log, batch_size=1)
+    return now
 
 
 def _own_program(sdk: Sdk, launcher: Launcher, folder: Path) -> Path:

@@ -2,11 +2,14 @@
 
 It renews the lease, holds the card's lock, starts and ends the SDK's tools and the exporter, carries
 cancellation and grace, and hands the attempt back when the worker is gone. It does no work of its own,
-so nothing a stage does can starve the lease. Messages: see `client.py`, the other side.
+so nothing a stage does can starve the lease. A worker that is silent for too long it ends: whoever
+supervises the worker starts another. Messages: see `client.py`, the other side.
 """
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import selectors
 import signal
@@ -18,6 +21,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import psutil
+
 from farm.domain.errors import BadInput, StageFailed
 from farm.sdk.child import Child
 from farm.sdk.launcher import CardLockRequest, lock_taken, try_hold
@@ -25,6 +30,9 @@ from farm.sdk.lock import CardLock
 from farm.worker import wire
 from farm.worker.link import Attempt, Link
 from farm.worker.outbox import Outbox
+from farm.worker.pulse import LEAVE_S, Patience, Pulse
+
+log = logging.getLogger(__name__)
 
 BEAT_S = 2.0
 RENEW_S = 1.0
@@ -33,8 +41,8 @@ CHECK_S = 0.5
 LOCK_TRY_S = 0.02
 #: TERM to KILL when an attempt is revoked: with RENEW_S a cancelled run ends within 7 s.
 STOP_S = 4.0
-#: What a stopping worker may still take for the attempt at hand (FARM_GRACE_S).
-GRACE_S = 30.0
+#: The same when the worker is gone: its attempt is to be handed back within 2 s.
+ORPHAN_STOP_S = 1.0
 
 
 @dataclass
@@ -50,12 +58,12 @@ class Keeper:
     """One select loop over the worker's channel, the stop pipe and the children's pidfds."""
 
     def __init__(
-        self, channel: socket.socket, stop_fd: int | None, redis_url: str, outbox: Outbox, grace_s: float
+        self, channel: socket.socket, stop_fd: int | None, redis_url: str, outbox: Outbox, patience: Patience
     ) -> None:
         self.channel = channel
         self.stop_fd = stop_fd
         self.outbox = outbox
-        self.grace_s = grace_s
+        self.patience = patience
         self.link = Link(redis_url)
         self.attempt: Attempt | None = None
         self.child: Child | None = None
@@ -63,6 +71,9 @@ class Keeper:
         self.lock: CardLock | None = None
         self.waiting: LockWait | None = None
         self.grace_ends: float | None = None
+        self.pulse: Pulse | None = None
+        self.gone_by: float | None = None
+        self.lost = "the worker process died; see its log and the kernel's"
         self.stopping = False
         self.exited: set[int] = set()
         self.next_beat = self.next_renew = self.next_check = 0.0
@@ -96,6 +107,7 @@ class Keeper:
         match message["op"]:
             case "register":
                 self.link.identity = message["identity"]
+                self.pulse = Pulse(message["identity"]["pid"])
                 self.next_beat = 0.0
                 self._beat()
                 self._say({"event": "registered"})
@@ -111,7 +123,7 @@ class Keeper:
                 )
                 self.next_renew = now + RENEW_S
                 if self.stopping:
-                    self.grace_ends = now + self.grace_s
+                    self.grace_ends = now + self.patience.grace_s
             case "release":
                 self._clear()
                 revoked = self.attempt.revoked if self.attempt else None
@@ -167,6 +179,7 @@ class Keeper:
                 self._look_after(child, now)
         if now >= self.next_check:
             self.next_check = now + CHECK_S
+            self._look_at_worker(now)
         if self.grace_ends is not None and now >= self.grace_ends:
             self.grace_ends = None
             self._revoke("stopping")
@@ -215,13 +228,13 @@ class Keeper:
             self.waiting = None
             self._say({"event": "lock", "held": None, "kind": "busy", "error": error})
 
-    def _clear(self) -> None:
-        """The attempt is over, however it ended: nothing of it goes on."""
+    def _clear(self, stop_s: float = STOP_S) -> None:
+        """The attempt is over, however it ended: nothing of it goes on. stop_s: TERM to KILL."""
         if self.waiting is not None:
             self.waiting.lock.release()
             self.waiting = None
         if self.child is not None:
-            self._end(self.child)
+            self._end(self.child, stop_s)
             self.child = None
         self._unlock()
 
@@ -244,29 +257,80 @@ class Keeper:
             self.watch.unregister(self.stop_fd)
             self.stop_fd = None
         self.stopping = True
+        now = time.monotonic()
         if self.attempt is not None:
-            self.grace_ends = time.monotonic() + self.grace_s
+            self.grace_ends = now + self.patience.grace_s
+        self.gone_by = now + self.patience.grace_s + LEAVE_S
         self.link.stopping()
 
     def _beat(self) -> None:
         self.next_beat = time.monotonic() + BEAT_S
-        if not self.stopping:
-            self.link.beat(self.attempt)
+        if self.stopping:
+            return
+        unanswered_s = self.link.beat(self.attempt)
+        # At a cancelled attempt or a golden run it is idle to the records, but not free.
+        free = self.attempt is None and self.child is None and self.waiting is None
+        if free and unanswered_s >= self.patience.silent_s:
+            # Nobody can tell from here whether Celery or its pool process is deaf.
+            self._end_worker(f"free, but left bells unanswered for {unanswered_s:.0f} s", celery_too=True)
 
-    def _end(self, child: Child) -> None:
+    def _look_at_worker(self, now: float) -> None:
+        """End a worker that does nothing though it is its turn, and one that does not stop."""
+        if self.gone_by is not None and now >= self.gone_by:
+            self.gone_by = None
+            self._end_worker("told to stop, but did not end in its time")
+        if self.pulse is None:
+            return
+        if self._may_wait():
+            self.pulse.rest()
+        elif self.pulse.silent_s(now) >= self.patience.stall_s:
+            self.pulse.rest()
+            self._end_worker(f"at an attempt, but did nothing for {self.patience.stall_s:.0f} s")
+
+    def _may_wait(self) -> bool:
+        """Whether the worker waits for a bell, a child, the card's lock, its exporter or Redis."""
+        attempt = self.attempt
+        return (
+            attempt is None
+            or self.child is not None
+            or self.waiting is not None
+            or (attempt.uses_exporter and self.exporter is not None)
+            or self.link.away
+        )
+
+    def _end_worker(self, why: str, *, celery_too: bool = False) -> None:
+        """KILL the worker; the end of its channel is seen next. Celery replaces a pool process by itself."""
+        me = self.link.identity
+        if me is None:
+            return
+        self.lost = f"the worker was {why}"
+        doomed = [me["pid"]]
+        with contextlib.suppress(psutil.NoSuchProcess):
+            # Only while it still is the parent: another process may have that pid by now.
+            if celery_too and me["celery"] == psutil.Process(me["pid"]).ppid():
+                doomed.insert(0, me["celery"])
+        log.error(
+            "worker %s (%s) was %s: killed %s; whoever supervises it starts another",
+            me["worker"], ", ".join(me["queues"]), why, " and ".join(map(str, doomed)),
+        )  # fmt: skip
+        for pid in doomed:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _end(self, child: Child, stop_s: float = STOP_S) -> None:
         if child.pid not in self.exited:
             self.watch.unregister(child.fileno())
         self.exited.discard(child.pid)
-        child.stop("stopped", STOP_S)
+        child.stop("stopped", stop_s)
         while child.wait(0.1) is None:
             pass
 
     def _worker_gone(self) -> None:
         """End what it started, then report its outcome if it left one, else hand the attempt back."""
-        self._clear()
+        self._clear(ORPHAN_STOP_S)
         if self.exporter is not None:
-            self._end(self.exporter)
-        self.link.farewell(self.attempt, self.outbox, stopping=self.stopping)
+            self._end(self.exporter, ORPHAN_STOP_S)
+        self.link.farewell(self.attempt, self.outbox, stopping=self.stopping, lost=self.lost)
 
 
 def _pass_over(number: int, frame: FrameType | None) -> None:
@@ -280,8 +344,9 @@ def main(argv: list[str]) -> None:
         signal.signal(number, _pass_over)
     channel = socket.socket(fileno=int(argv[0]))
     stop_fd = None if argv[1] == "-" else int(argv[1])
-    grace_s = float(os.environ.get("FARM_GRACE_S") or GRACE_S)
-    Keeper(channel, stop_fd, os.environ["FARM_REDIS_URL"], Outbox(Path(argv[2])), grace_s).run()
+    logging.basicConfig(format="[%(asctime)s: %(levelname)s/%(name)s] %(message)s")
+    outbox = Outbox(Path(argv[2]))
+    Keeper(channel, stop_fd, os.environ["FARM_REDIS_URL"], outbox, Patience.from_environment()).run()
 
 
 if __name__ == "__main__":

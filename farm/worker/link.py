@@ -37,7 +37,7 @@ class Attempt:
     @property
     def owed(self) -> bool:
         """Whether the records wait for word of it from this worker."""
-        return self.revoked in (None, "stopping")
+        return self.revoked in (None, "stopping", "limit")
 
 
 class Link:
@@ -46,7 +46,8 @@ class Link:
     def __init__(self, redis_url: str) -> None:
         self._url = redis_url
         self._records: Records | None = None
-        #: Of the worker: worker, queues, node, pid, card, memory, store; None until it has registered.
+        #: Of the worker: worker, queues, node, pid, celery (the pid of its Celery), card, memory, store;
+        #: None until it has registered.
         self.identity: dict[str, Any] | None = None
 
     def _open(self) -> Records | None:
@@ -57,14 +58,23 @@ class Link:
                 return None
         return self._records
 
-    def beat(self, attempt: Attempt | None) -> None:
-        """The worker is alive; it is made known again where the records have forgotten it."""
+    @property
+    def away(self) -> bool:
+        """Whether Redis did not answer when it was last asked."""
+        return self._records is None
+
+    def beat(self, attempt: Attempt | None) -> float:
+        """The worker is alive; it is made known again where the records have forgotten it.
+
+        For how long it has left bells unanswered though it is idle, s.
+        """
         me = self.identity
         records = self._open() if me is not None else None
         if records is None or me is None:
-            return
+            return 0.0
         try:
-            if not records.fleet.beat(me["worker"]):
+            unanswered_s = records.fleet.beat(me["worker"])
+            if unanswered_s is None:
                 records.fleet.register(
                     me["worker"],
                     me["queues"],
@@ -75,8 +85,10 @@ class Link:
                     memory=me["memory"],
                     store=me["store"],
                 )
+            return unanswered_s or 0.0
         except RedisError:
             self._records = None
+            return 0.0
 
     def renew(self, attempt: Attempt) -> str:
         """Put the lapse of the attempt's lease off: ok, cancelled or lost."""
@@ -97,16 +109,21 @@ class Link:
             except RedisError:
                 self._records = None
 
-    def farewell(self, attempt: Attempt | None, outbox: Outbox, *, stopping: bool) -> None:
-        """The worker is gone: report the outcome it left, else hand its attempt back."""
+    def farewell(self, attempt: Attempt | None, outbox: Outbox, *, stopping: bool, lost: str) -> None:
+        """The worker is gone: report the outcome it left, else hand its attempt back.
+
+        lost: what became of it, in a line.
+        """
         owed = attempt if attempt is not None and attempt.owed else None
         deadline = time.monotonic() + (ORPHAN_S if owed else 0.0)
         while True:
             records = self._open()
             try:
                 if records is not None:
+                    if attempt is None:
+                        owed = self._claimed(records)
                     if owed is not None:
-                        _hand_back(records, owed, outbox, stopping)
+                        _hand_back(records, owed, outbox, stopping, lost)
                     if self.identity is not None:
                         records.fleet.leave(self.identity["worker"])
                     return
@@ -116,8 +133,16 @@ class Link:
                 return
             time.sleep(RETRY_S)
 
+    def _claimed(self, records: Records) -> Attempt | None:
+        """What the worker had claimed when it died, before it could put it under guard."""
+        stage = records.fleet.stage_of(self.identity["worker"]) if self.identity is not None else None
+        if stage is None:
+            return None
+        token, failures, cards_failed = records.claims.fence(stage)
+        return Attempt(stage, token, failures, cards_failed, uses_exporter=False, ends=None)
 
-def _hand_back(records: Records, attempt: Attempt, outbox: Outbox, stopping: bool) -> None:
+
+def _hand_back(records: Records, attempt: Attempt, outbox: Outbox, stopping: bool, lost: str) -> None:
     left = outbox.read(attempt.token)
     if left is not None:
         records.claims.done(left.stage, left.token, left.outcome)
@@ -131,6 +156,6 @@ def _hand_back(records: Records, attempt: Attempt, outbox: Outbox, stopping: boo
             attempt.stage,
             attempt.token,
             verdict,
-            error="the worker process died; see its log and the kernel's",
+            error=lost,
             note="worker lost",
         )

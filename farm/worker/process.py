@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,11 +42,9 @@ LIMIT_S = {"export": 3600.0, "reference": 3600.0, "compile": 7200.0, "run": None
 class WorkerProcess:
     """The farm's side of one Celery pool process. `start` returns at once, `answer` waits until ready."""
 
-    def __init__(
-        self, queues: Sequence[str], bells: Bells, stop_fd: int | None, give_up: Callable[[], object]
-    ) -> None:
-        """give_up ends the whole worker, for when it cannot start or has lost its keeper."""
-        self.give_up = give_up
+    def __init__(self, queues: Sequence[str], bells: Bells, stop_fd: int | None, celery_pid: int) -> None:
+        """celery_pid: Celery's main process, which may be this one."""
+        self.celery_pid = celery_pid
         self.queues = list(queues)
         self.bells = bells
         self.stop_fd = stop_fd
@@ -97,6 +96,7 @@ class WorkerProcess:
                     "queues": self.queues,
                     "node": settings.node,
                     "pid": os.getpid(),
+                    "celery": self.celery_pid,
                     "card": self.queues[0] if self.card else "",
                     "memory": settings.memory_bytes if cpu else None,
                     "store": limit,
@@ -105,7 +105,8 @@ class WorkerProcess:
             log.info("worker %s ready for %s", self.name, ", ".join(self.queues), extra={"action": "ready"})
         except Exception:
             log.exception("worker cannot start", extra={"action": "start"})
-            self.give_up()
+            # End the worker as its supervisor would; whoever supervises it starts another.
+            os.kill(self.celery_pid, signal.SIGTERM)
         else:
             self._ready.set()
 
@@ -142,7 +143,8 @@ class WorkerProcess:
         self._ring()
 
     def _ring(self) -> None:
-        self.bells.ring(patiently(self.records.fleet.ring))
+        undelivered = self.bells.ring(patiently(self.records.fleet.ring))
+        patiently(lambda: self.records.fleet.unring(undelivered))
 
     def _attempt(self, claim: Claim) -> None:
         stage_log = self.settings.places.log(claim.stage, claim.attempt)

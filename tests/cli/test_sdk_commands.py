@@ -86,6 +86,13 @@ def test_devices_compose_names_the_cards(emulated: Path, invoke: Invoke) -> None
     assert "  device-7:\n    profiles: [no-card]\n" in result.stdout
 
 
+def test_devices_compose_does_not_ask_a_card_that_measures(emulated: Path, invoke: Invoke) -> None:
+    with DirectLauncher().hold(CardLockRequest(lock_folder(emulated), "0000:23:00.0", 14, qid=1), 1.0):
+        result = invoke("devices", "--compose")
+    assert result.exit_code == 2
+    assert "card 0000:23:00.0 is held and is not asked" in result.stderr
+
+
 def test_run_runs_one_job(emulated: Path, invoke: Invoke) -> None:
     result = invoke("run", "-m", "bert-base-cased", "-b", "1,2")
     assert result.exit_code == 2

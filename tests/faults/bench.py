@@ -73,6 +73,7 @@ class Bench:
         self.home = folder / "home"
         self.home.mkdir(parents=True)
         self.started: list[subprocess.Popen[bytes]] = []
+        self.at_end = contextlib.ExitStack()
         self.redis = RedisProcess(durable=True)
         self.redis.start()
         self.records = Records(connect(self.redis.url))
@@ -193,13 +194,14 @@ class Bench:
             listener.get_message(timeout=0.01)
             listener.get_message(timeout=0.04)
 
-    def processes(self, text: str = "") -> list[psutil.Process]:
-        """Processes of this bench whose command line holds `text`."""
+    def processes(self, *texts: str) -> list[psutil.Process]:
+        """Processes of this bench whose command line holds all of `texts`."""
         found = []
         for process in psutil.process_iter():
             try:
                 ours = process.environ().get("FARM_HOME") == str(self.home)
-                if ours and process.status() != psutil.STATUS_ZOMBIE and text in " ".join(process.cmdline()):
+                line = " ".join(process.cmdline())
+                if ours and process.status() != psutil.STATUS_ZOMBIE and all(text in line for text in texts):
                     found.append(process)
             except (psutil.Error, OSError):
                 continue
@@ -210,11 +212,8 @@ class Bench:
         found: list[psutil.Process] = []
 
         def there() -> bool:
-            found[:] = [
-                p
-                for p in self.processes("qaic-runner")
-                if p.pid != but and str(self.home / "work") in str(p.cmdline())
-            ]
+            jobs = self.processes("qaic-runner", str(self.home / "work"))
+            found[:] = [process for process in jobs if process.pid != but]
             return bool(found)
 
         self.until(there, limit_s, "runner")
@@ -247,6 +246,7 @@ class Bench:
             time.sleep(0.02)
         for started in self.started:
             started.wait(10)
+        self.at_end.close()
         self.records.client.close()
         self.redis.kill()
         self.redis.stop()

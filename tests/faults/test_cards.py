@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -155,3 +156,33 @@ def test_workers_that_share_a_card_run_side_by_side_and_say_so(bench: Bench) -> 
     bench.until(lambda: bench.runs(campaign)["done"] == 2, 30, "end of both")
     bench.do_cpu_stages(("compare",))
     assert all("shared_card" in result["flags"] for result in bench.records.results(campaign))
+
+
+def asked(bench: Bench) -> list[dict[str, Any]]:
+    """The calls of qaic-util so far."""
+    calls = map(json.loads, (bench.made.root / "state" / "calls.log").read_text().splitlines())
+    return [call for call in calls if call["program"] == "qaic-util"]
+
+
+def test_a_worker_that_starts_while_its_card_measures_does_not_ask_it(bench: Bench) -> None:
+    bench.coordinator()
+    bench.worker(name="first")
+    bench.good()
+    bench.slow_runs(6)
+    campaign = bench.submit(*(bench.made.job(repeat=n) for n in range(2)))
+    runner = bench.runner()
+    before = len(asked(bench))
+    bench.worker(name="second")
+    bench.until(
+        lambda: len({w.get("stage") for w in bench.records.fleet.workers()}) == 2, 10, "the second at work"
+    )
+    assert runner.is_running()
+    assert asked(bench)[before:] == [], "nobody asks a card that measures"
+    assert (bench.card()["health"], bench.card()["nsp_free"], bench.card()["sku"] is None) == (
+        "good",
+        14,
+        False,
+    )
+    bench.scenario()
+    runner.kill()
+    bench.until(lambda: bench.runs(campaign)["done"] == 2, 30, "both results")

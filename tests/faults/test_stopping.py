@@ -47,7 +47,7 @@ def test_a_run_that_outlasts_the_grace_period_is_handed_back_uncounted(make_benc
     assert ended(runner)
     bench.worker(name="next")
     again = bench.runner(but=runner.pid)
-    stage = bench.records.claims.lapsed(bench.records.fleet.workers()[0]["stage"])
+    stage = bench.records.claims.fence(bench.records.fleet.workers()[0]["stage"])
     assert stage[1] == {}, "no failure is counted"
     assert again.is_running()
 

@@ -19,11 +19,28 @@ def test_a_forgotten_worker_takes_its_lapsed_stage_up_again(records: Records) ->
     assert records.fleet.workers() == []
     assert records.claims.renew(claim.stage, claim.token, worker) == "ok"
     assert records.fleet.workers() == [], "nothing is known of it yet but its name"
-    assert not records.fleet.beat(worker), "so it registers again"
+    assert records.fleet.beat(worker) is None, "so it registers again"
     records.fleet.register(worker, scene.CPU, node="host", pid=1, stage=claim.stage)
     assert records.claims.done(claim.stage, claim.token, {"key": "k"}) == "ok"
     assert [(w["worker"], w["state"]) for w in records.fleet.workers()] == [(worker, "idle")]
     scene.check_counters(records, [campaign])
+
+
+def test_a_forgotten_worker_whose_stage_another_has_is_free(records: Records) -> None:
+    scene.submit(records, scene.job())
+    worker = scene.cpu(records)
+    claim = scene.must_claim(records, worker, "export")
+    scene.advance(records, 20, beating=False)
+    records.fleet.tick("test")
+    verdict = after_failure("host", {}, [])
+    records.claims.ended(claim.stage, claim.token, verdict, error="silent", lapsed=True)
+    scene.advance(records, 3)
+    records.fleet.tick("test")
+    other = scene.cpu(records, "other")
+    scene.must_claim(records, other, "export")
+    records.fleet.register(worker, scene.CPU, node="host", pid=1, stage=claim.stage)
+    assert {w["worker"]: w["state"] for w in records.fleet.workers()} == {worker: "idle", other: "busy"}
+    assert [records.fleet.stage_of(name) for name in (worker, other)] == [None, claim.stage]
 
 
 def test_a_forgotten_worker_may_finish_before_it_registers_again(records: Records) -> None:

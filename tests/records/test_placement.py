@@ -116,7 +116,7 @@ def test_a_silent_worker_is_forgotten_and_can_come_back(records: Records) -> Non
     records.fleet.tick("test")
     assert records.fleet.workers() == []
     assert records.fleet.ring() == []
-    assert not records.fleet.beat(worker), "it is told to register again"
+    assert records.fleet.beat(worker) is None, "it is told to register again"
     scene.cpu(records)
     assert records.fleet.ring() == ["export"]
 

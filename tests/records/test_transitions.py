@@ -78,7 +78,7 @@ def test_a_lapsed_lease_makes_the_stage_claimable_and_the_late_finish_counts_unt
     assert records.fleet.tick("test") == []
     scene.advance(records, 2)
     assert records.fleet.tick("test") == [claim.stage]
-    token, failures, avoid = records.claims.lapsed(claim.stage)
+    token, failures, avoid = records.claims.fence(claim.stage)
     verdict = after_failure("host", failures, avoid)
     assert records.claims.ended(claim.stage, token, verdict, error="lost", lapsed=True) == "ok"
     assert records.claims.done(claim.stage, claim.token, {"key": "late but first"}) == "ok"
@@ -218,6 +218,8 @@ def test_cancel_while_running_frees_the_worker_and_refuses_the_late_result(recor
     assert records.cancel([campaign]) == 1
     assert records.claims.renew(claim.stage, claim.token, card) == "cancelled"
     assert records.claims.done(claim.stage, claim.token, {}) == "late"
+    [entry] = [e for e in records.job(records.jobs(campaign)[0]["job"])["history"] if e["stage"] == "run"]
+    assert (entry["outcome"], entry["late"]) == ("cancelled", "done"), "the loser is kept as a note"
     assert records.status(campaign)["state"] == "cancelled"
     assert records.cards()[0]["state"] == "idle"
     scene.check_counters(records, [campaign])

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from farm.domain.errors import StageFailed
 from farm.emulator import write_root
-from farm.sdk.devices import query
+from farm.sdk.devices import Device, query
 from farm.sdk.launcher import CardLockRequest, DirectLauncher
 from farm.sdk.lock import CardLock, HeldCard, held_cards, lock_folder
-from farm.sdk.resting import resting_cards
+from farm.sdk.resting import resting_card, resting_cards
 from farm.sdk.root import Sdk, open_sdk
 
 
@@ -77,3 +79,43 @@ def test_a_shorter_note_replaces_a_longer_one(tmp_path: Path) -> None:
     assert lock.try_share(1) is not None
     assert [card.qid for card in held_cards(tmp_path)] == [7]
     lock.release()
+
+
+def test_one_card_is_held_while_it_is_asked(sdk: Sdk) -> None:
+    with DirectLauncher().hold(request(sdk, 2), 1.0):
+        pass
+    scenario = sdk.root / "scenario.json"
+    scenario.write_text('{"rules": [{"tool": "qaic-util", "fault": "slow", "seconds": 0.3}]}')
+    try:
+        with ThreadPoolExecutor() as pool:
+            answer = pool.submit(resting_card, sdk, 2)
+            seen = set()
+            while not answer.done():
+                seen |= {card.qid for card in held_cards(lock_folder(sdk.root))}
+    finally:
+        scenario.unlink()
+    assert seen == {2}
+    found = answer.result()
+    assert isinstance(found, Device)
+    assert (found.qid, found.ready) == (2, True)
+    assert held_cards(lock_folder(sdk.root)) == []
+
+
+def test_one_card_that_is_held_is_not_asked(sdk: Sdk) -> None:
+    with DirectLauncher().hold(request(sdk, 1), 1.0):
+        before = len(asked(sdk))
+        found = resting_card(sdk, 1)
+        assert isinstance(found, HeldCard)
+        assert (found.qid, found.nsp_total) == (1, 14)
+        assert len(asked(sdk)) == before
+        assert isinstance(resting_card(sdk, 0), Device), "another is"
+
+
+def test_one_card_is_not_asked_while_an_unnamed_one_is_held(sdk: Sdk) -> None:
+    hold = request(sdk, 1, noted=False)
+    (hold.folder / f"{hold.pci_address}.lock").write_text("")
+    with DirectLauncher().hold(hold, 1.0):
+        before = len(asked(sdk))
+        with pytest.raises(StageFailed, match=f"card {hold.pci_address} is held.*noted no QID"):
+            resting_card(sdk, 0)
+        assert len(asked(sdk)) == before

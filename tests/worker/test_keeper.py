@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from farm.domain.errors import StageFailed
+from farm.records import Records
 from farm.records.claims import Claim
 from farm.sdk.child import ChildSpec
 from farm.sdk.launcher import CardLockRequest
@@ -22,6 +23,8 @@ from farm.sdk.lock import CardLock
 from farm.sdk.tree import MARK
 from farm.worker.client import Guard, KeeperGone
 from farm.worker.orphans import end_orphans, keeper_mark
+from tests.records import scene
+from tests.redis_server import RedisProcess
 
 ADDRESS = "0000:01:00.0"
 CLAIM = Claim("c/run-1", "run", "token", 1, "c", {}, {}, {}, (), 0, 0)
@@ -126,6 +129,27 @@ def test_a_lock_that_cannot_be_made_is_the_hosts_fault(guard: Guard, tmp_path: P
     ):
         pytest.fail("held")
     assert caught.value.kind == "host"
+
+
+def test_what_a_worker_claimed_before_it_died_is_handed_back_though_it_was_not_guarded(
+    records: Records, redis_process: RedisProcess, tmp_path: Path
+) -> None:
+    guard = Guard(redis_process.url, tmp_path, tmp_path / "outbox", tmp_path / "keeper.log", None)
+    campaign = scene.submit(records, scene.job())
+    identity = {
+        "worker": "w",
+        "queues": ["export"],
+        "node": "host",
+        "pid": os.getpid(),
+        "celery": os.getpid(),
+    }
+    guard.register({**identity, "card": "", "memory": None, "store": None})
+    claim = scene.must_claim(records, "w", "export")
+    guard.close()
+    [entry] = records.job(records.jobs(campaign)[0]["job"])["history"]
+    assert entry["outcome"] == "worker lost"
+    assert records.claims.fence(claim.stage)[1] == {"host": 1}
+    assert records.fleet.workers() == []
 
 
 def test_a_dead_keeper_is_noticed(guard: Guard, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ local w = key('w', worker)
 local before = call('HMGET', w, 'nonce', 'answer', 'state')
 if before[1] == nonce then return cjson.decode(before[2]) end
 if call('HINCRBY', key('bells'), queue, -1) < 0 then call('HSET', key('bells'), queue, 0) end
+call('HDEL', w, 'missed', 'missed_at')
 if before[3] ~= 'idle' then return {} end
 
 local function answer(reply)

@@ -28,7 +28,8 @@
 -- farm:admitted         hash    claimed CPU stage -> "<memory> <store> <node>", MiB
 -- farm:waits            hash    kind -> JSON: what its ready stages wait for where a worker is idle (for, stages, needed, free, limit; MiB)
 -- farm:workers          zset    worker -> farm clock when last heard of
--- farm:w:<worker>       hash    queues (JSON), node, pid, card, state (idle|busy|stopping), stage; nonce, answer: its last claim
+-- farm:w:<worker>       hash    queues (JSON), node, pid, card, state (idle|busy|stopping), stage; nonce, answer: its last claim;
+--                               missed: bells in a row that were lost while it was idle, missed_at: when the last was, ms
 -- farm:idle:<queue>     set     workers that would answer a bell of the queue
 -- farm:cards            set     queue names of cards
 -- farm:k:<queue>        hash    a card: facts (JSON), nsp_total, health, reason, drained, strikes, probing (until, farm clock), prober, probe_at (farm clock),
@@ -190,6 +191,14 @@ local function close_attempt(stage, attempt, fields)
   if entry.outcome then return end
   for k, v in pairs(fields) do entry[k] = v end
   entry.ended = now_ms()
+  call('LSET', list, attempt - 1, cjson.encode(entry))
+end
+
+-- What came of an attempt after its stage had been cancelled: kept as a note, it changes nothing.
+local function note_late(stage, attempt, note)
+  local list = key('s', stage, 'attempts')
+  local entry = cjson.decode(call('LINDEX', list, attempt - 1))
+  entry.late = note
   call('LSET', list, attempt - 1, cjson.encode(entry))
 end
 

@@ -4,10 +4,23 @@
 local now, lost_ms = now_ms(), tonumber(ARGV[1])
 local rung = {}
 
+-- A lost bell counts against each worker that is idle: once, also when bells of several of its queues are lost.
+local function miss(queue, at)
+  for _, worker in ipairs(call('SMEMBERS', key('idle', queue))) do
+    local w = key('w', worker)
+    if at >= tonumber(call('HGET', w, 'missed_at') or '0') then
+      call('HINCRBY', w, 'missed', 1)
+      call('HSET', w, 'missed_at', now)
+    end
+  end
+end
+
 local function outstanding(queue)
   local n = tonumber(call('HGET', key('bells'), queue) or '0')
-  if n > 0 and now - tonumber(call('HGET', key('bells:at'), queue) or '0') > lost_ms then
+  local at = tonumber(call('HGET', key('bells:at'), queue) or '0')
+  if n > 0 and now - at > lost_ms then
     call('HSET', key('bells'), queue, 0)
+    miss(queue, at)
     return 0
   end
   return n

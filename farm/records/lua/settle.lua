@@ -7,7 +7,11 @@ local at = key('s', stage)
 local r = call('HMGET', at, 'state', 'token', 'settled', 'attempt', 'kind', 'campaign', 'queue', 'avoid')
 if r[3] == token then return 'again' end
 local entry = {outcome = ARGV[11], error_kind = ARGV[5] ~= '' and ARGV[5] or nil, error = ARGV[6] ~= '' and ARGV[6] or nil, log = ARGV[7] ~= '' and ARGV[7] or nil}
-if r[2] ~= token or not (r[1] == 'claimed' or r[1] == 'ready') then return 'late' end
+if r[2] ~= token then return 'late' end
+if r[1] ~= 'claimed' and r[1] ~= 'ready' then
+  note_late(stage, tonumber(r[4]), ARGV[11])
+  return 'late'
+end
 local lapse = ARGV[12] == '1'
 if lapse then
   local due = call('ZSCORE', key('leases'), stage)

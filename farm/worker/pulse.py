@@ -1,0 +1,64 @@
+"""How long a worker may be silent, and whether it is: one that works takes CPU time or waits for a disk."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import psutil
+
+#: What a stopping worker may still take for the attempt at hand (FARM_GRACE_S).
+GRACE_S = 30.0
+#: Seconds for which a free worker may leave bells unanswered (FARM_SILENT_S).
+SILENT_S = 30.0
+#: Seconds without a sign of life of a worker whose turn it is in an attempt (FARM_STALL_S).
+STALL_S = 60.0
+#: Seconds beyond the grace period for a stopping worker to be gone.
+LEAVE_S = 10.0
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a worker may take, s: to finish when it stops, to answer a bell, to go on with an attempt."""
+
+    grace_s: float = GRACE_S
+    silent_s: float = SILENT_S
+    stall_s: float = STALL_S
+
+    @classmethod
+    def from_environment(cls) -> Patience:
+        """FARM_GRACE_S, FARM_SILENT_S and FARM_STALL_S."""
+
+        def seconds(name: str, default: float) -> float:
+            return float(os.environ.get(name) or default)
+
+        return cls(
+            seconds("FARM_GRACE_S", GRACE_S),
+            seconds("FARM_SILENT_S", SILENT_S),
+            seconds("FARM_STALL_S", STALL_S),
+        )
+
+
+class Pulse:
+    """The signs of life of the process `pid`, as seen by whoever asks about them again and again."""
+
+    def __init__(self, pid: int) -> None:
+        self._process = psutil.Process(pid)
+        self._cpu_s = 0.0
+        self._seen: float | None = None
+
+    def rest(self) -> None:
+        """It owes no sign of life for now."""
+        self._seen = None
+
+    def silent_s(self, now: float) -> float:
+        """Seconds since the last sign of life that was seen. now: `time.monotonic()`."""
+        try:
+            times = self._process.cpu_times()
+            waits = self._process.status() == psutil.STATUS_DISK_SLEEP
+        except psutil.NoSuchProcess:
+            return 0.0  # the end of its channel says so
+        cpu_s = times.user + times.system
+        if self._seen is None or waits or cpu_s != self._cpu_s:
+            self._cpu_s, self._seen = cpu_s, now
+        return now - self._seen
