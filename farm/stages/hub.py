@@ -22,6 +22,7 @@ from farm.domain.catalogue import Catalogue
 from farm.domain.errors import StageFailed
 from farm.sdk.child import ChildSpec
 from farm.sdk.launcher import Launcher
+from farm.stages.answers import no_answer, read_answer
 from farm.stages.checkpoint import check_shards, choose_files, names_in
 from farm.stages.hub_errors import endpoint, hub_errors, hub_name, offline
 
@@ -160,10 +161,9 @@ def _download(
             f"{source.model}: no data from {hub_name()} for {STALL_S:.0f} s; the next try goes on from there",
             str(log),
         )
-    if not answer.exists():
-        how = f"signal {result.signal}" if result.signal is not None else f"status {result.returncode}"
-        raise StageFailed("host", f"the download of {source.model} ended with {how}; see its log", str(log))
-    told = json.loads(answer.read_text())
+    told = read_answer(answer)
+    if told is None:
+        raise StageFailed("host", no_answer(f"the download of {source.model}", result), str(log))
     request.unlink()
     answer.unlink()
     if "error" in told:

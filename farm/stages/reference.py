@@ -15,6 +15,7 @@ from urllib.parse import quote
 from farm.domain.digest import digest
 from farm.domain.errors import StageFailed
 from farm.sdk.child import ChildResult, ChildSpec
+from farm.stages.answers import no_answer, read_answer
 from farm.stages.inputs import generate_inputs
 
 #: Raised when this stage's own steps change what they write.
@@ -109,15 +110,14 @@ def _answer(result: ChildResult, answer_file: Path, log: Path) -> dict[str, Any]
         raise StageFailed(
             "input", f"the reference run passed its {what} limit after {result.seconds:.0f} s", str(log)
         )
-    if not answer_file.exists():
-        how = f"signal {result.signal}" if result.signal is not None else f"status {result.returncode}"
+    answer = read_answer(answer_file)
+    if answer is None:
         raise StageFailed(
             "host",
-            f"the reference run ended with {how} and no answer; see its log",
+            no_answer("the reference run", result),
             str(log),
             out_of_memory=result.signal == SIGKILL,
         )
-    answer: dict[str, Any] = json.loads(answer_file.read_text())
     if "error" in answer:
         raise StageFailed(answer["kind"], answer["error"], str(log))
     if not result.ok:

@@ -123,6 +123,10 @@ class Card:
                 return False
         try:
             self.device = golden_run(self._performer.sdk, self._performer.launcher, self.device, self._golden)
+        except OSError as error:
+            # This host cannot write what the golden run needs: it is tried again as a bad card is.
+            self._quarantine(f"golden run: {error}")
+            return False
         except (StageFailed, BadInput) as error:
             if isinstance(error, StageFailed) and error.kind == "busy":
                 # Somebody else has it: nothing is proved, for or against the card.

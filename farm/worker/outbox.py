@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
@@ -31,14 +32,19 @@ class Outbox:
         return self.folder / f"{token}.json"
 
     def write(self, finished: Finished) -> None:
-        """Keep the outcome: whole on disk when this returns."""
+        """Keep the outcome: whole on disk when this returns, not there at all when it raises OSError."""
         target = self.path(finished.token)
         aside = target.with_suffix(f".{os.getpid()}.tmp")
-        with aside.open("w") as stream:
-            json.dump(asdict(finished), stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        aside.rename(target)
+        try:
+            with aside.open("w") as stream:
+                json.dump(asdict(finished), stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            aside.rename(target)
+        except OSError:
+            with contextlib.suppress(OSError):
+                aside.unlink(missing_ok=True)
+            raise
         fd = os.open(self.folder, os.O_RDONLY)
         try:
             os.fsync(fd)
@@ -54,7 +60,8 @@ class Outbox:
 
     def remove(self, token: str) -> None:
         """The records have it."""
-        self.path(token).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a folder that became read-only: what is reported may be again
+            self.path(token).unlink(missing_ok=True)
 
     def leftovers(self) -> Iterator[Finished]:
         """What earlier processes could not report."""

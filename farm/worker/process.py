@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
@@ -15,7 +16,8 @@ from typing import Any
 
 from farm.artifacts import Store
 from farm.bells import Bells
-from farm.domain.errors import BadInput, InputLost, StageFailed
+from farm.domain.errors import BadInput, FarmError, InputLost, StageFailed
+from farm.domain.job import Job
 from farm.domain.queues import kind_of
 from farm.domain.states import after_failure
 from farm.records import Records
@@ -31,7 +33,7 @@ from farm.worker.eviction import Eviction, default_store_limit
 from farm.worker.orphans import end_orphans
 from farm.worker.outbox import Finished, Outbox
 from farm.worker.perform import Performer
-from farm.worker.settings import WorkerSettings
+from farm.worker.settings import WorkerSettings, full_disk
 
 log = logging.getLogger(__name__)
 
@@ -195,22 +197,32 @@ class WorkerProcess:
 
     def _do(self, claim: Claim, stage_log: Path) -> None:
         try:
+            stage_log.parent.mkdir(parents=True, exist_ok=True)
             outcome = self._perform(claim, stage_log)
         except (StageFailed, BadInput, Revoked, Parked, KeeperGone):
             raise
         except Exception as error:
-            with stage_log.open("a") as stream:
+            with contextlib.suppress(OSError), stage_log.open("a") as stream:
                 traceback.print_exc(file=stream)
             raise StageFailed("host", f"{type(error).__name__}: {error}", str(stage_log)) from error
         outcome.setdefault("log", str(stage_log))
-        self.outbox.write(Finished(claim.stage, claim.token, outcome))
+        try:
+            self.outbox.write(Finished(claim.stage, claim.token, outcome))
+        except OSError as error:
+            # What is done is not done again for want of a copy: the records are told all the same.
+            log.warning("%s: no copy of its outcome: %s", claim.stage, error, extra={"action": "outbox"})
         answer = patiently(lambda: self.records.claims.done(claim.stage, claim.token, outcome))
         self.outbox.remove(claim.token)
         log.info("%s attempt %d: done (%s)", claim.stage, claim.attempt, answer, extra={"action": "done"})
         if answer in ("ok", "again") and claim.job is not None and claim.kind == "run":
-            publish_view(
-                Path(outcome["workdir"]), self.settings.places.models, claim.job.model, claim.job.task
-            )
+            self._show(claim.job, Path(outcome["workdir"]))
+
+    def _show(self, job: Job, workdir: Path) -> None:
+        """Let the model's working directory be the run's; where it cannot, the result stands."""
+        try:
+            publish_view(workdir, self.settings.places.models, job.model, job.task)
+        except FarmError as error:
+            log.warning("no view of %s: %s", workdir, error, extra={"action": "view"})
 
     def _perform(self, claim: Claim, stage_log: Path) -> dict[str, Any]:
         performer, ask, inputs = self.performer, claim.ask, claim.inputs
@@ -229,6 +241,10 @@ class WorkerProcess:
 
     def _failed(self, claim: Claim, error: StageFailed, stage_log: Path) -> None:
         """Settle a failed attempt; on a card, prove first whether the card or the job is to blame."""
+        places = self.settings.places
+        if full := full_disk(places.home, places.work, self.store.root):
+            # Whatever the tools said of it, if they could say anything.
+            error = StageFailed("host", f"{error} ({full} is full: free some space)", error.log)
         cleared: list[str] = []
         elsewhere = True
         if error.kind == "card" and self.card is not None:

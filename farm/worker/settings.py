@@ -15,6 +15,8 @@ from farm.domain.sizes import parse_size
 
 #: The share of a host's memory that exports, references and compiles may take; the rest is for the runs.
 MEMORY_SHARE = 0.6
+#: A disk with less room than this is full: a log's last lines do not fit.
+_FULL_BYTES = 64 * 1024
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
@@ -54,10 +56,17 @@ class Places:
         return self.work / stage / str(attempt)
 
     def log(self, stage: str, attempt: int) -> Path:
-        """The log of an attempt, its folder made."""
-        path = self.home / "logs" / "stages" / f"{stage}-{attempt}.log"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
+        """The log of an attempt."""
+        return self.process_logs / "stages" / f"{stage}-{attempt}.log"
+
+
+def full_disk(*folders: Path) -> Path | None:
+    """The first of the folders whose disk is full, None where there is room."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            if psutil.disk_usage(str(folder)).free < _FULL_BYTES:
+                return folder
+    return None
 
 
 def default_memory() -> int:

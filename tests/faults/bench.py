@@ -21,7 +21,7 @@ from farm.artifacts import Store
 from farm.domain.job import CardConfiguration, Job, StageKind
 from farm.domain.plan import plan
 from farm.local.process import worker_argv
-from farm.records import Records, connect
+from farm.records import Records, connect, keys
 from farm.sdk.launcher import DirectLauncher
 from farm.stages.exporter import Exporter
 from farm.worker.building import StoreBuilder
@@ -131,7 +131,12 @@ class Bench:
 
     def clock(self) -> int:
         """The farm clock, ms."""
-        return int(self.records.client.hget("farm:meta", "clock") or 0)
+        return int(self.records.client.hget(keys.META, "clock") or 0)
+
+    def pass_time(self, seconds: float) -> None:
+        """As if so much time had passed on the farm clock, while no lease runs: pauses end."""
+        assert not self.records.client.zcard("farm:leases")
+        self.records.client.hincrby(keys.META, "clock", int(seconds * 1000))
 
     def probes(self) -> int:
         """How many golden runs did not get their card."""
@@ -147,9 +152,13 @@ class Bench:
 
     def submit(self, *jobs: Job) -> str:
         """A campaign whose runs are ready at once; answers its id."""
-        campaign = self.records.submit(plan(jobs), label=None, priority=0, command=["test"])
+        campaign = self.campaign(*jobs)
         self.do_cpu_stages(CPU)
         return campaign
+
+    def campaign(self, *jobs: Job) -> str:
+        """A campaign of which nothing is done yet; answers its id."""
+        return self.records.submit(plan(jobs), label=None, priority=0, command=["test"])
 
     def do_cpu_stages(self, kinds: tuple[StageKind, ...]) -> None:
         """Settle the ready stages of these kinds with what was made before."""
@@ -165,6 +174,25 @@ class Bench:
         """How many run stages are in each state."""
         found: dict[str, int] = self.records.status(campaign)["stages"]["run"]
         return found
+
+    def stage(self, campaign: str, kind: StageKind, nth: int = 0) -> dict[str, Any]:
+        """A stage of the campaign's nth job: id, state, attempts, error, log."""
+        found: dict[str, Any] = self.records.job(self.records.jobs(campaign)[nth]["job"])["stages"][kind]
+        return found
+
+    def farm(self, *args: str) -> str:
+        """What `farm ARGS` prints."""
+        done = subprocess.run(
+            [sys.executable, "-m", "farm", *args],
+            env=self.env,
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        return done.stdout
 
     def history(self, campaign: str, nth: int = 0, stage: str = "run") -> list[dict[str, Any]]:
         """The attempts of a stage of the campaign's nth job, oldest first."""

@@ -1,0 +1,143 @@
+"""A disk that is full, or may only be read: one clear error, nothing half-written, and on with it later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from farm.artifacts import Store
+from farm.domain.job import StageKind
+from tests.faults.bench import CPU, Bench, Made
+from tests.faults.conftest import MakeBench
+from tests.faults.small_disk import SmallDisk, small_disk
+
+MB = 2**20
+ENOUGH = 64 * MB
+FULL = "No space left on device"
+
+MakeDisk = Callable[[Path, int], SmallDisk]
+
+
+@pytest.fixture
+def make_disk() -> Iterator[MakeDisk]:
+    """Mounts small disks: make_disk(path, bytes). They outlast the bench: name this fixture first."""
+    with ExitStack() as disks:
+        yield lambda path, size: disks.enter_context(small_disk(path, size))
+
+
+def failed(bench: Bench, campaign: str, kind: StageKind) -> dict[str, Any]:
+    """The stage's first attempt, once it has failed."""
+    bench.until(lambda: bench.history(campaign, stage=kind)[:1], 20, f"attempt at {kind}")
+    bench.until(lambda: bench.history(campaign, stage=kind)[0].get("outcome"), 20, f"end of {kind}")
+    first = bench.history(campaign, stage=kind)[0]
+    assert first["outcome"] == "failed", first
+    return first
+
+
+def outcomes(bench: Bench, campaign: str, kind: StageKind) -> list[str]:
+    return [attempt["outcome"] for attempt in bench.history(campaign, stage=kind)]
+
+
+def test_a_full_store_fails_each_of_its_stages_once_and_they_go_on_with_room(
+    make_disk: MakeDisk, make_bench: MakeBench, made: Made, tmp_path: Path
+) -> None:
+    disk = make_disk(tmp_path / "store", MB)
+    bench = make_bench(FARM_STORE=str(disk.path), FARM_STORE_LIMIT="100G")
+    bench.coordinator()
+    bench.worker("export,compile,reference,compare", "cpu")
+    campaign = bench.campaign(made.job())
+
+    def check(kind: StageKind) -> None:
+        first = failed(bench, campaign, kind)
+        assert (first["error_kind"], FULL in first["error"]) == ("host", True), first
+        assert "\n" not in first["error"]
+        assert Path(first["log"]).is_file()
+        assert not list((disk.path / "building").iterdir()), "nothing half-written"
+
+    check("export")
+    # Room for the export, and for little beside it.
+    disk.resize(Store(made.store).size(made.outcomes["export"]["key"]) + 24 * 1024)
+    bench.until(lambda: bench.stage(campaign, "export")["state"] == "done", 20, "export")
+    check("compile")
+    check("reference")
+    disk.resize(ENOUGH)
+    bench.worker("device.0", "card")
+    bench.until(lambda: bench.records.jobs(campaign)[0]["state"] == "done", 30, "result")
+    for kind in ("export", "compile", "reference"):
+        assert outcomes(bench, campaign, kind) == ["failed", "done"]
+    [result] = bench.records.results(campaign)
+    assert (result["accuracy"], result["attempts"]) == ("pass", 1)
+
+
+def test_a_full_work_folder_is_the_hosts_fault_and_the_run_is_done_with_room(
+    make_disk: MakeDisk, make_bench: MakeBench, made: Made
+) -> None:
+    bench = make_bench()
+    disk = make_disk(bench.home / "work", 40 * 1024)
+    bench.coordinator()
+    bench.worker()
+    bench.good()
+    campaign = bench.submit(made.job())
+    first = failed(bench, campaign, "run")
+    assert first["error_kind"] == "host"
+    assert FULL in first["error"] or "is full: free some space" in first["error"]
+    assert bench.card()["health"] == "good", "the card is not to blame"
+    disk.resize(ENOUGH)
+    bench.until(lambda: bench.runs(campaign)["done"], 20, "result")
+    assert outcomes(bench, campaign, "run") == ["failed", "done"]
+
+
+def test_a_work_folder_that_may_only_be_read_fails_the_job_and_a_retry_does_it(
+    make_disk: MakeDisk, make_bench: MakeBench, made: Made
+) -> None:
+    bench = make_bench()
+    disk = make_disk(bench.home / "work", ENOUGH)
+    disk.writable(False)
+    bench.coordinator()
+    bench.worker()
+    bench.good()
+    campaign = bench.submit(made.job())
+    for attempt in range(3):
+        bench.until(lambda n=attempt: len(bench.history(campaign)) > n, 10, "attempt")  # type: ignore[misc]
+        bench.until(lambda n=attempt: bench.history(campaign)[n].get("outcome"), 10, "its end")  # type: ignore[misc]
+        bench.pass_time(8)
+    [job] = bench.records.jobs(campaign)
+    assert (job["state"], job["error_kind"], job["attempts"]) == ("failed", "host", 3)
+    assert "Read-only file system" in job["error"]
+    assert bench.card()["health"] == "good"
+    disk.writable(True)
+    assert bench.records.retry([campaign], failed_only=True) == 1
+    bench.do_cpu_stages(CPU)
+    bench.until(lambda: bench.runs(campaign)["done"], 20, "result")
+
+
+def test_a_full_outbox_costs_no_result(make_disk: MakeDisk, make_bench: MakeBench, made: Made) -> None:
+    bench = make_bench()
+    disk = make_disk(bench.home / "outbox", 4096)
+    (disk.path / "ballast").write_bytes(bytes(4096))
+    bench.coordinator()
+    bench.worker()
+    bench.good()
+    campaign = bench.submit(made.job())
+    bench.until(lambda: bench.runs(campaign)["done"], 20, "result")
+    assert outcomes(bench, campaign, "run") == ["done"]
+    assert [path.name for path in disk.path.iterdir()] == ["ballast"], "nothing half-written"
+
+
+def test_logs_that_cannot_be_written_fail_the_attempt_at_once(
+    make_disk: MakeDisk, make_bench: MakeBench, made: Made
+) -> None:
+    bench = make_bench(FARM_STORE_LIMIT="100G")
+    logs = make_disk(bench.home / "logs" / "stages", ENOUGH)
+    logs.writable(False)
+    bench.coordinator()
+    bench.worker("export", "cpu")
+    campaign = bench.campaign(made.job())
+    first = failed(bench, campaign, "export")
+    assert (first["error_kind"], "Read-only file system" in first["error"]) == ("host", True)
+    logs.writable(True)
+    bench.until(lambda: bench.stage(campaign, "export")["state"] == "done", 20, "export")
