@@ -6,12 +6,21 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from farm.records import Records, connect
 from tests.redis_server import RedisProcess
 
 #: Settings of the farm, of the emulated SDK and of the model hub's client.
 _PREFIXES = ("FARM_", "AIC_EMULATOR_", "HF_", "HUGGING_FACE_")
+
+
+#: `HYPOTHESIS_PROFILE=long pytest -k "fuzz or any"`: what the suite tries a hundred times, for minutes.
+settings.register_profile(
+    "long", max_examples=10_000, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+if chosen := os.environ.get("HYPOTHESIS_PROFILE"):
+    settings.load_profile(chosen)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -57,11 +57,7 @@ def jobs_of(
     asked: Iterable[Request], table: LookupTable, catalogue: Catalogue, card_nsps: int = DEFAULT_NSPS
 ) -> list[Job]:
     """Every job the requests make, each once. Raises BadInput for what no card or model could do."""
-
-    def check(flags: tuple[str, ...]) -> None:
-        check_extra(flags)
-
-    return resolve_all(asked, table, catalogue, card_nsps, check)
+    return resolve_all(asked, table, catalogue, card_nsps, check_extra)
 
 
 def nsps_of(cards: Sequence[dict[str, Any]]) -> int:

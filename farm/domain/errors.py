@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from farm.domain.text import one_line
+
 if TYPE_CHECKING:
     from farm.domain.job import StageKind
 
@@ -13,9 +15,12 @@ FailureKind = Literal["input", "busy", "card", "host"]
 
 
 class FarmError(Exception):
-    """Something went wrong; the message says what and what to do."""
+    """Something went wrong; the message says what and what to do, on one printable line."""
 
     exit_code = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(one_line(message))
 
 
 class BadInput(FarmError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shlex
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,17 +17,17 @@ from farm.domain.options import BY_FLAG, Option, Request
 def read_models_file(path: str | Path, base: Request) -> list[Request]:
     """A request a line: the model and its options, over `base`, which is what the command line says.
 
-    Options are those of OPTIONS, `--name value`, `--name=value` or `-n value`. Raises BadInput naming file
-    and line.
+    Options are those of OPTIONS, `--name value`, `--name=value` or `-n value`. A `#` starts a comment where a
+    word could start. Raises BadInput naming file and line.
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         raise BadInput(f"models file {show(str(path))} cannot be read: {why(error)}") from None
     requests = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         try:
-            words = shlex.split(line, comments=True)
+            words = _words(line)
             if words:
                 requests.append(_request(words, base))
         except (BadInput, ValueError) as error:
@@ -34,6 +35,23 @@ def read_models_file(path: str | Path, base: Request) -> list[Request]:
     if not requests:
         raise BadInput(f"{path} names no model; write one a line")
     return requests
+
+
+def _words(line: str) -> list[str]:
+    """The line split as a shell would, nothing expanded; a word that starts with `#` begins a comment.
+
+    shlex's own comments would cut `bert#large` down to `bert`.
+    """
+    stream = io.StringIO(line)
+    lexer = shlex.shlex(stream, posix=True)
+    lexer.whitespace_split, lexer.commenters = True, ""
+    words: list[str] = []
+    while not line[stream.tell() :].lstrip().startswith("#"):
+        word = lexer.get_token()
+        if word is None:
+            break
+        words.append(word)
+    return words
 
 
 def _request(words: list[str], base: Request) -> Request:

@@ -79,6 +79,8 @@ def _local(name: str) -> tuple[ModelKind, str, None]:
         raise BadInput(f"{show(whole)}: a path with {show(bad[0])} in it; rename the folder")
     if ".." in path.parts or any(part.startswith("-") for part in path.parts):
         raise BadInput(f"{show(name)}: no part of a model's path may be `..` or start with `-`")
+    if whole != whole.rstrip():
+        raise BadInput(f"{show(name)}: a path that ends with a blank; rename the folder")
     if path == Path(path.anchor):
         raise BadInput(f"{show(name)} is not a checkpoint folder")
     return ("onnx" if name.endswith(".onnx") else "folder"), whole, None

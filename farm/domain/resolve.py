@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from itertools import product
@@ -29,6 +30,8 @@ from farm.domain.options import ALL, Request, one_of, split_extra
 DEFAULT_NSPS = 14
 DEFAULT_OBJECTIVE: Objective = "best-throughput"
 DEFAULT_PRECISION = "fp16"
+#: More jobs than that from one request is a slip in a list, not a campaign.
+MOST_JOBS = 200_000
 
 #: The configuration where the table has no row. Source: docs/decisions, which says how the SDK's own differ.
 DEFAULTS: Mapping[Objective, CardConfiguration] = {
@@ -40,7 +43,7 @@ DEFAULTS: Mapping[Objective, CardConfiguration] = {
 _LISTED_VALUES = ("batch_size", "seq_length", "cores", "instances", "set_size")
 _SINGLE_VALUES = ("ols", "mos", "extra")
 
-CheckExtra = Callable[[tuple[str, ...]], None]
+CheckExtra = Callable[[tuple[str, ...]], tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -65,10 +68,10 @@ def resolve(
 ) -> list[Job]:
     """The jobs a request means, in the order models, objectives, tasks, configurations, repeats.
 
-    card_nsps: NSPs of the cards the jobs may run on. check_extra raises BadInput for compiler arguments
-    that are not allowed. Raises BadInput for whatever cannot be right: ranges, cores x instances beyond
-    the card, a sequence beyond the model's positions, `all` where the table has no row. Equal jobs are
-    made once.
+    card_nsps: NSPs of the cards the jobs may run on. check_extra answers compiler arguments as they are to
+    be given, and raises BadInput for those that are not allowed. Raises BadInput for whatever cannot be
+    right: ranges, cores x instances beyond the card, a sequence beyond the model's positions, `all` where
+    the table has no row. Equal jobs are made once.
     """
     request.check()
     extra = None if request.extra is None else split_extra(request.extra)
@@ -80,7 +83,7 @@ def resolve(
             for config, sources in _configurations(target, request, extra, card_nsps):
                 _check_length(target.model, config.seq_length, catalogue)
                 if check_extra is not None:
-                    check_extra(config.extra)
+                    config = replace(config, extra=check_extra(config.extra))
                 job = _job(target, request, config, sources, weights, table.digest)
                 jobs += (replace(job, repeat=n) for n in range(request.repeat))
     return unique(jobs)
@@ -201,6 +204,11 @@ def _configurations(
     for name in _SINGLE_VALUES:
         if (single := extra if name == "extra" else getattr(request, name)) is not None:
             asked[name] = (single,)
+    count = math.prod(map(len, asked.values())) * request.repeat
+    if count > MOST_JOBS:
+        raise BadInput(
+            f"these lists make {count} jobs of {show(target.model)}, more than {MOST_JOBS}; shorten them"
+        )
     for choice in product(*asked.values()):
         given = dict(zip(asked, choice, strict=True))
         values = {name: getattr(base, name) for name in (*_LISTED_VALUES, *_SINGLE_VALUES)} | given

@@ -10,14 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from farm.domain.errors import StageFailed
+from farm.domain.text import printable
 from farm.sdk.argv import util_argv
 from farm.sdk.ask import ask
 from farm.sdk.root import Sdk
 
-_RECORD = re.compile(r"^QID (\d+)\s*$", re.MULTILINE)
-_FIELD = re.compile(r"^[ \t]+([^:\n]+?)[ \t]*:[ \t]*(.*?)[ \t\r]*$", re.MULTILINE)
-_NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
-_MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*(KB|MB|GB)", re.IGNORECASE)
+_RECORD = re.compile(r"^QID ([0-9]{1,4})\s*$", re.MULTILINE)
+_NUMBER = re.compile(r"[-+]?[0-9]{1,9}(?:\.[0-9]{1,9})?")
+_MEMORY = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*(KB|MB|GB)", re.IGNORECASE | re.ASCII)
+#: How much of what the tool said last goes into a message.
+_MAX_MESSAGE = 300
 _MB = {"KB": 1 / 1024, "MB": 1.0, "GB": 1024.0}
 
 
@@ -56,13 +58,26 @@ class Device:
     @property
     def ready(self) -> bool:
         """Whether the card says Ready and tells its cores; anything less is unusable."""
-        return self.status == "Ready" and self.nsp_total is not None and self.nsp_free is not None
+        return (
+            self.status == "Ready"
+            and self.nsp_total is not None
+            and self.nsp_free is not None
+            and 0 <= self.nsp_free <= self.nsp_total
+            and self.nsp_total > 0
+        )
 
 
 def parse_devices(text: str) -> list[Device]:
-    """The cards in the output of `qaic-util -q`, in its order. Unknown fields and lines are no error."""
+    """The cards in the output of `qaic-util -q`, in its order. Unknown fields and lines are no error.
+
+    Of a QID that is printed twice the first record counts.
+    """
     _preamble, *pieces = _RECORD.split(text)
-    return [_device(int(qid), record) for qid, record in zip(pieces[::2], pieces[1::2], strict=True)]
+    found: dict[int, Device] = {}
+    for qid, record in zip(map(int, pieces[::2]), pieces[1::2], strict=True):
+        if qid not in found:
+            found[qid] = _device(qid, record)
+    return list(found.values())
 
 
 def query(sdk: Sdk, qids: Sequence[int] | None = None, timeout_s: float = 30.0) -> list[Device]:
@@ -73,7 +88,8 @@ def query(sdk: Sdk, qids: Sequence[int] | None = None, timeout_s: float = 30.0) 
     """
     answer = ask(util_argv(sdk, qids or ()), timeout_s, sdk.environment())
     result = answer.result
-    last = next((line.strip() for line in reversed(answer.text.splitlines()) if line.strip()), "no output")
+    last = next((line for line in reversed(answer.text.splitlines()) if line.strip()), "no output")
+    last = last.strip()[:_MAX_MESSAGE]
     if result.ended != "exit":
         raise StageFailed("card", f"{sdk.util.name} gave no answer within {timeout_s:.0f} s")
     if not result.ok:
@@ -89,7 +105,7 @@ def query(sdk: Sdk, qids: Sequence[int] | None = None, timeout_s: float = 30.0) 
 
 
 def _device(qid: int, record: str) -> Device:
-    fields = dict(reversed(_FIELD.findall(record)))  # a name printed twice: the first counts
+    fields = _fields(record)
     return Device(
         qid=qid,
         status=fields.get("Status", ""),
@@ -110,6 +126,16 @@ def _device(qid: int, record: str) -> Device:
         tdp_w=_number(fields.get("TDP Cap(Watts)")),
         fields=fields,
     )
+
+
+def _fields(record: str) -> dict[str, str]:
+    """`name: value` of each indented line, fit for a terminal; of a name printed twice the first counts."""
+    found: dict[str, str] = {}
+    for line in record.split("\n"):
+        name, colon, value = (part.strip(" \t\r") for part in line.partition(":"))
+        if line[:1] in (" ", "\t") and name and colon:
+            found.setdefault(printable(name), printable(value))
+    return found
 
 
 def _number(text: str | None) -> float | None:

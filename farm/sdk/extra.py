@@ -1,24 +1,28 @@
-"""Further compiler flags given by a user or a table row: split as a shell would, and held to a list.
+"""Further compiler flags given by a user or a table row, held to a list.
 
 Source of the flags: Cloud AI SDK docs, model-compilation (docs/sdk.md, "Compiler flags").
 """
 
 from __future__ import annotations
 
-import shlex
+import re
 from collections.abc import Callable, Sequence
 
 from farm.domain.errors import BadInput
+from farm.domain.names import show
 
 Check = Callable[[str], bool]
 
+_WHOLE = re.compile(r"[0-9]{1,9}")
+_FRACTION = re.compile(r"[0-9]?\.?[0-9]{1,20}|[0-9]\.")
+
 
 def _whole(low: int, high: int) -> Check:
-    return lambda value: value.isascii() and value.isdigit() and low <= int(value) <= high
+    return lambda value: _WHOLE.fullmatch(value) is not None and low <= int(value) <= high
 
 
 def _fraction(value: str) -> bool:
-    return value.isascii() and value.replace(".", "", 1).isdigit() and 0 <= float(value) <= 1
+    return _FRACTION.fullmatch(value) is not None and 0 <= float(value) <= 1
 
 
 def _one_of(*choices: str) -> Check:
@@ -84,17 +88,6 @@ _FILES = frozenset(
 )
 
 
-def split_extra(text: str) -> tuple[str, ...]:
-    """Split `text` as a POSIX shell would (nothing is ever run by one) and check it with `check_extra`."""
-    if any(ord(character) < 32 and character not in " \t" for character in text):
-        raise BadInput(f"--extra {text!r}: control characters are not allowed")
-    try:
-        words = shlex.split(text)
-    except ValueError as error:
-        raise BadInput(f"--extra {text!r}: {error}") from error
-    return check_extra(words)
-
-
 def check_extra(flags: Sequence[str]) -> tuple[str, ...]:
     """The flags as they go to the compiler.
 
@@ -106,24 +99,24 @@ def check_extra(flags: Sequence[str]) -> tuple[str, ...]:
         name, equals, value = flag.partition("=")
         checked.append(_check(flag, name, value if equals else None))
         if name in seen:
-            raise BadInput(f"--extra {name}: given twice; the compiler does not say which one counts")
+            raise BadInput(f"--extra {show(name)}: given twice; the compiler does not say which one counts")
         seen.add(name)
     return tuple(checked)
 
 
 def _check(flag: str, name: str, value: str | None) -> str:
     if name in _OWN:
-        raise BadInput(f"--extra {flag!r}: this flag is set by {_OWN[name]}")
+        raise BadInput(f"--extra {show(flag)}: this flag is set by {_OWN[name]}")
     if name in _FILES:
-        raise BadInput(f"--extra {flag!r}: flags that name a file are not allowed")
+        raise BadInput(f"--extra {show(flag)}: flags that name a file are not allowed")
     if name in _SWITCHES:
         if value not in (None, "true"):
-            raise BadInput(f"--extra {flag!r}: {name} takes no value; leave it out to switch it off")
+            raise BadInput(f"--extra {show(flag)}: {name} takes no value; leave it out to switch it off")
         return name
     if name in _VALUES:
         allowed, accepts = _VALUES[name]
         if value is None or not accepts(value):
-            raise BadInput(f"--extra {flag!r}: write {name}=VALUE with VALUE {allowed}")
+            raise BadInput(f"--extra {show(flag)}: write {name}=VALUE with VALUE {allowed}")
         return flag
     known = ", ".join(sorted({*_SWITCHES, *_VALUES}))
-    raise BadInput(f"--extra {flag!r}: not a compiler flag the farm allows; allowed: {known}")
+    raise BadInput(f"--extra {show(flag)}: not a compiler flag the farm allows; allowed: {known}")

@@ -5,6 +5,7 @@ Source: Cloud AI SDK's latency_stats_python3.py and logs of several SDKs (docs/s
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farm.domain.errors import StageFailed
+from farm.domain.names import show, why
 
 PATTERN = "aic-profiling-program-*-latency.txt"
 #: Application call to application return, in us: the latency. (The spelling differs from the other columns'.)
@@ -21,6 +23,8 @@ _PREAMBLE_LINES = 4
 _PLACE = -3
 #: How far down a header is looked for by name.
 _HEADER_WITHIN = 12
+#: As C++ prints a number; what else `float` takes (1_000, other scripts' digits, infinity) is none.
+_NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{0,20})?(?:[eE][+-]?[0-9]{1,2})?")
 
 Milliseconds = npt.NDArray[np.float64]
 
@@ -61,22 +65,31 @@ def read_latency(folder: Path, activations: int, since_ns: int) -> LatencyProfil
 
 def _program(path: Path) -> tuple[int, str]:
     number = path.name.split("-")[3]
-    return int(number) if number.isdigit() else 0, path.name
+    return int(number) if number.isascii() and number.isdigit() else 0, path.name
 
 
 def _cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.split(",")]
 
 
+def _lines(path: Path) -> list[str]:
+    """The file's lines as an editor counts them; `splitlines` ends one at further characters."""
+    try:
+        return path.read_text(errors="replace").split("\n")
+    except OSError as error:
+        raise StageFailed("host", f"{path.name} cannot be read: {why(error)}", str(path)) from error
+
+
 def _read(path: Path) -> tuple[str, Milliseconds]:
-    lines = path.read_text(errors="replace").splitlines()
+    lines = _lines(path)
     header_at = next(
         (at for at, line in enumerate(lines[:_HEADER_WITHIN]) if COLUMN in _cells(line)), _PREAMBLE_LINES
     )
     names = _cells(lines[header_at]) if header_at < len(lines) else []
-    if COLUMN not in names and len(names) < -_PLACE:
-        raise StageFailed("host", f"{path.name}: no header of latency columns", str(path))
     place = names.index(COLUMN) if COLUMN in names else len(names) + _PLACE
+    # A number where the name should be: the header is missing, and this line is the first sample.
+    if place < 0 or names.count(COLUMN) > 1 or _NUMBER.fullmatch(names[place]):
+        raise StageFailed("host", f"{path.name}: no header of latency columns", str(path))
     values = []
     for number, line in enumerate(lines[header_at + 1 :], start=header_at + 2):
         if not line.strip():
@@ -93,10 +106,7 @@ def _read(path: Path) -> tuple[str, Milliseconds]:
 
 
 def _microseconds(text: str, where: str, path: Path) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not 0 < value < float("inf"):
-        raise StageFailed("host", f"{where}: {text!r} is no latency in us", str(path))
+    value = float(text) if _NUMBER.fullmatch(text) else 0.0
+    if not value > 0:
+        raise StageFailed("host", f"{where}: {show(text)} is no latency in us", str(path))
     return value

@@ -12,7 +12,9 @@ from pathlib import Path
 from farm.domain.errors import StageFailed
 
 _STATS = re.compile(
-    r"InferenceCnt\s+(\d+)\s+TotalDuration\s+(\d+)\s*us\s+BatchSize\s+(\d+)\s+Inf/Sec\s+(\d+(?:\.\d+)?)(?!\S)"
+    r"InferenceCnt\s+(\d{1,18})\s+TotalDuration\s+(\d{1,18})\s*us\s+BatchSize\s+(\d{1,9})"
+    r"\s+Inf/Sec\s+(\d{1,18}(?:\.\d{1,18})?)(?!\S)",
+    re.ASCII,
 )
 #: The printed rate has three decimals.
 _ROUNDING = 0.001
@@ -35,15 +37,16 @@ def parse_stats(log: Path, batch_size: int) -> Stats:
     (Inf/Sec = InferenceCnt x BatchSize x 10^6 / TotalDuration) or the batch size compiled for.
     """
     found = None
-    for number, line in enumerate(log.read_text(errors="replace").splitlines(), start=1):
-        if match := _STATS.search(line):
-            found = number, line.strip(), match
+    with log.open(errors="replace") as lines:
+        for number, line in enumerate(lines, start=1):
+            for match in _STATS.finditer(line):
+                found = number, match
     if found is None:
         raise StageFailed("card", f"{log.name}: the runner printed no Stats line", str(log))
-    number, line, match = found
-    where = f"{log.name} line {number}: {line!r}"
+    number, match = found
+    where = f"{log.name} line {number}: {match[0]!r}"
     stats = Stats(int(match[1]), int(match[2]), int(match[3]), float(match[4]))
-    if stats.inferences == 0 or stats.duration_us == 0:
+    if not (stats.inferences and stats.duration_us and stats.inf_s):
         raise StageFailed("card", f"{where}: nothing ran", str(log))
     rate = stats.inferences * stats.batch_size * 1e6 / stats.duration_us
     if abs(rate - stats.inf_s) > _ROUNDING:

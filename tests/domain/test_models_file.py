@@ -54,6 +54,8 @@ def test_lines_comments_and_options(tmp_path: Path) -> None:
         ("a --run-only=yes", "--run-only takes no value"),
         ("a -o fastest", "--objective 'fastest' is not known"),
         ("a --extra 'x", "No closing quotation"),
+        ("bert#large", "'bert#large' is not a model name"),
+        ("a --seed 1#2", "--seed '1#2' is not a whole number"),
     ],
 )
 def test_a_wrong_line_is_refused_with_its_number(tmp_path: Path, line: str, part: str) -> None:
@@ -75,6 +77,13 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "gone", tmp_path / "binary"):
         with pytest.raises(BadInput, match="cannot be read"):
             read_models_file(path, BASE)
+
+
+@pytest.mark.parametrize("end", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028"])
+def test_only_a_line_end_ends_a_comment(tmp_path: Path, end: str) -> None:
+    text = f"bert-base-cased # not{end}roberta-base\n;rm\n"
+    with pytest.raises(BadInput, match="line 2: ';rm'"):
+        read_models_file(write(tmp_path, text), BASE)
 
 
 @given(st.lists(st.text(max_size=30) | st.just("bert-base-cased -b 1"), max_size=4).map("\n".join))

@@ -277,14 +277,17 @@ class TestMany:
 
 
 def test_compiler_arguments_are_checked_wherever_they_come_from() -> None:
-    seen: list[tuple[str, ...]] = []
     request = Request(models=("bert-base-cased",), extra="-a 'b c'")
-    [job] = resolve(request, SHIPPED, KNOWN, check_extra=seen.append)
-    assert job.config.extra == ("-a", "b c")
-    resolve(Request(models=("bert-base-cased",)), SHIPPED, KNOWN, check_extra=seen.append)
-    assert seen == [("-a", "b c"), (MULTICAST,)]
 
-    def refuse(extra: tuple[str, ...]) -> None:
+    def spell(extra: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(flag.upper() for flag in extra)
+
+    [job] = resolve(request, SHIPPED, KNOWN, check_extra=spell)
+    assert job.config.extra == ("-A", "B C")
+    [job] = resolve(Request(models=("bert-base-cased",)), SHIPPED, KNOWN, check_extra=spell)
+    assert job.config.extra == (MULTICAST.upper(),)
+
+    def refuse(extra: tuple[str, ...]) -> tuple[str, ...]:
         raise BadInput(f"{extra[0]} is not allowed")
 
     with pytest.raises(BadInput, match="-a is not allowed"):

@@ -118,7 +118,10 @@ NAMES = st.sampled_from(["Status", "Nsp Free", "Nsp Total", "Dram Free", "Board 
 LINES = st.lists(st.tuples(NAMES, st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=12)))
 
 
-@given(st.lists(st.tuples(st.integers(0, 300), LINES), max_size=5), st.sampled_from(["\t", "        "]))
+RECORDS = st.lists(st.tuples(st.integers(0, 300), LINES), max_size=5, unique_by=lambda record: record[0])
+
+
+@given(RECORDS, st.sampled_from(["\t", "        "]))
 def test_every_record_is_found_with_its_own_fields(
     records: list[tuple[int, list[tuple[str, str]]]], pad: str
 ) -> None:

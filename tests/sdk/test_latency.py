@@ -82,6 +82,8 @@ def test_files_of_an_earlier_run_are_refused(tmp_path: Path) -> None:
         ([1000, "nan"], "line 7"),
         ([1000, "0"], "line 7"),
         ([1000, "-3"], "line 7"),
+        ([1000, "1_000"], "line 7"),
+        ([1000, "٣"], "line 7"),
         (["1000, 7"], "line 6: 17 cells, not 16"),
     ],
 )

@@ -60,7 +60,7 @@ def test_what_cannot_be_believed_is_a_failure(tmp_path: Path, text: str, kind: s
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.integers(1, 10**7), st.integers(1, 10**10), st.integers(1, 64))
+@given(st.integers(1, 10**7), st.integers(1, 10**9), st.integers(1, 64))
 def test_every_line_the_runner_can_print(tmp_path: Path, count: int, duration: int, batch: int) -> None:
     text = line(count, duration, batch, count * batch * 1e6 / duration)
     stats = parse_stats(log(tmp_path, text), batch)
