@@ -11,11 +11,9 @@ import os
 import secrets
 import signal
 import threading
-from dataclasses import replace
 from types import FrameType
 
 from farm.bells import Bells, make_app
-from farm.domain.states import after_failure
 from farm.records import Records
 from farm.records.connection import AWAY, connect, patiently
 
@@ -44,17 +42,11 @@ class Coordinator:
 
     def _lapse(self, stage: str) -> None:
         """Nobody renewed the lease: keeper or host are lost. The stage becomes claimable again."""
-        token, failures, avoid = self.records.claims.fence(stage)
-        verdict = replace(after_failure("host", failures, avoid), delay_s=0.0)
-        answer = self.records.claims.ended(
-            stage,
-            token,
-            verdict,
-            error="the lease lapsed: its keeper or its host is gone",
-            note="lease lapsed",
-            lapsed=True,
+        token, failures = self.records.claims.fence(stage)
+        answer = self.records.claims.lost(
+            stage, token, failures, error="the lease lapsed: its keeper or its host is gone", lapsed=True
         )
-        log.warning("lease of %s lapsed: %s (%s)", stage, verdict.state, answer, extra={"action": "lapse"})
+        log.warning("lease of %s lapsed (%s)", stage, answer, extra={"action": "lapse"})
 
     def run(self, stop: threading.Event) -> None:
         """Pass after pass until `stop` is set; Redis may go and come back."""

@@ -31,6 +31,9 @@ TRANSITIONS: dict[StageState, frozenset[StageState]] = {
 #: Distinct cards a stage may fail on, and attempts a host may fail, before the stage is failed.
 MOST_CARDS = 3
 MOST_HOST_FAILURES = 3
+#: Deaths of its worker, while no other stage lost one, before a stage is failed; and deaths in all.
+MOST_LOSSES = 3
+MOST_LOSSES_AMONG_OTHERS = 10
 #: Cards that failed a job and then pass their probe, after which the job itself is to blame.
 CLEARED_CARDS = 2
 
@@ -105,6 +108,20 @@ def after_failure(
     if kind == "host" and nth < MOST_HOST_FAILURES:
         return Verdict("ready", True, _HOST_FIRST_S * 4 ** (nth - 1), False, False, kind, now)
     return Verdict("failed", True, 0.0, False, False, kind, now)
+
+
+def after_loss(failures: Mapping[str, int], among_others: bool) -> Verdict:
+    """What follows an attempt whose worker, keeper or host died: ready again at once, the next is elsewhere.
+
+    failures: the stage's earlier failures, by kind; `lost` counts such deaths, `lost_alone` those of them
+    when no other stage had lost its worker lately (among_others). A stage that kills its workers is found
+    out by the latter; where workers die all around, it is hardly to blame.
+    """
+    now = dict(failures)
+    for kind in ("lost",) if among_others else ("lost", "lost_alone"):
+        now[kind] = now.get(kind, 0) + 1
+    spent = now.get("lost_alone", 0) >= MOST_LOSSES or now["lost"] >= MOST_LOSSES_AMONG_OTHERS
+    return Verdict("failed" if spent else "ready", not among_others, 0.0, False, False, "host", now)
 
 
 def campaign_state(jobs: Mapping[str, int]) -> CampaignState:

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from farm.domain.job import Job, StageKind
-from farm.domain.states import Verdict
+from farm.domain.states import Verdict, after_loss
 from farm.records import keys
 from farm.records.fleet import AGEING_MS
 from farm.records.scripts import Scripts
 
+#: Deaths of workers within this long, ms on the farm clock, are looked at together.
+LOSSES_MS = 60_000
 #: How often one finished stage may be made again because its artifact was lost.
 MOST_REPAIRS = 3
 
@@ -182,6 +184,25 @@ class Claims:
             alone=alone,
         )
 
+    def lost(
+        self, stage: str, token: str, failures: Mapping[str, int], *, error: str, lapsed: bool = False
+    ) -> str:
+        """The attempt's worker, keeper or host died; what follows is farm.domain.states.after_loss's to say.
+
+        lapsed: it is known by its lease alone. Answers ok, again or late.
+        """
+        clock = int(self._redis.hget(keys.META, "clock") or 0)
+        lately = self._redis.zrangebyscore(keys.LOSSES, clock - LOSSES_MS, "+inf")
+        verdict = after_loss(failures, among_others=bool(set(lately) - {stage}))
+        note = "lease lapsed" if lapsed else "worker lost"
+        answer = self.ended(stage, token, verdict, error=error, note=note, lapsed=lapsed)
+        if answer == "ok":
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.zadd(keys.LOSSES, {stage: clock})
+            pipe.zremrangebyscore(keys.LOSSES, "-inf", clock - LOSSES_MS)
+            pipe.execute()
+        return answer
+
     def hand_back(self, stage: str, token: str, failures: Mapping[str, int], note: str) -> str:
         """The attempt stops without blame (a stopping worker, a busy card): ready again at once."""
         return self._settle(stage, token, "ready", note=note, failures=failures)
@@ -213,7 +234,7 @@ class Claims:
             )
         )  # fmt: skip
 
-    def fence(self, stage: str) -> tuple[str, dict[str, int], list[str]]:
-        """Token, failures by kind and failed cards of a stage that somebody lost."""
-        token, failures, avoid = self._redis.hmget(keys.stage(stage), "token", "failures", "avoid")
-        return token or "", json.loads(failures or "{}"), json.loads(avoid or "[]")
+    def fence(self, stage: str) -> tuple[str, dict[str, int]]:
+        """Token and failures by kind of a stage that somebody lost."""
+        token, failures = self._redis.hmget(keys.stage(stage), "token", "failures")
+        return token or "", json.loads(failures or "{}")

@@ -39,13 +39,16 @@ class Fleet:
         stage: str = "",
         memory: int | None = None,
         store: int | None = None,
+        keeper: str = "",
     ) -> None:
         """A worker is there. stage: what it is at, when the records forgot it meanwhile.
 
         memory, store: its node's budgets in bytes, the last told holds; None leaves what was told before.
+        keeper: what its node recognises its keeper by (farm.worker.orphans).
         """
         budgets = ("" if size is None else size // MIB for size in (memory, store))
-        self._scripts.run("register", worker, json.dumps(list(queues)), node, pid, card, stage, *budgets)
+        queued = json.dumps(list(queues))
+        self._scripts.run("register", worker, queued, node, pid, card, stage, *budgets, keeper)
 
     def beat(self, worker: str) -> float | None:
         """The worker is alive. For how long it has left bells unanswered though it is idle, s.

@@ -12,6 +12,7 @@ WORKERS = "farm:workers"
 COORDINATORS = "farm:coordinators"
 ARTIFACTS = "farm:artifacts"
 WAITS = "farm:waits"
+LOSSES = "farm:losses"
 CHANGED = "farm:changed"
 
 

@@ -97,7 +97,6 @@ class Guard:
                 "token": claim.token,
                 "kind": claim.kind,
                 "failures": dict(claim.failures),
-                "cards_failed": list(claim.cards_failed),
                 "limit_s": limit_s,
             }
         )

@@ -117,7 +117,6 @@ class Keeper:
                     stage=message["stage"],
                     token=message["token"],
                     failures=message["failures"],
-                    cards_failed=message["cards_failed"],
                     uses_exporter=message["kind"] == "export",
                     ends=now + message["limit_s"] if message["limit_s"] else None,
                 )

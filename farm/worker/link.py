@@ -6,13 +6,12 @@ The farm clock stands still while Redis is away, so the leases do too.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from redis.exceptions import RedisError
 
 from farm.domain.errors import FarmError
-from farm.domain.states import after_failure
 from farm.records import Records
 from farm.records.connection import connect
 from farm.worker.outbox import Outbox
@@ -29,7 +28,6 @@ class Attempt:
     stage: str
     token: str
     failures: dict[str, int]
-    cards_failed: list[str]
     uses_exporter: bool
     ends: float | None
     revoked: str | None = None
@@ -84,6 +82,7 @@ class Link:
                     stage=attempt.stage if attempt else "",
                     memory=me["memory"],
                     store=me["store"],
+                    keeper=me["keeper"],
                 )
             return unanswered_s or 0.0
         except RedisError:
@@ -138,8 +137,8 @@ class Link:
         stage = records.fleet.stage_of(self.identity["worker"]) if self.identity is not None else None
         if stage is None:
             return None
-        token, failures, cards_failed = records.claims.fence(stage)
-        return Attempt(stage, token, failures, cards_failed, uses_exporter=False, ends=None)
+        token, failures = records.claims.fence(stage)
+        return Attempt(stage, token, failures, uses_exporter=False, ends=None)
 
 
 def _hand_back(records: Records, attempt: Attempt, outbox: Outbox, stopping: bool, lost: str) -> None:
@@ -150,12 +149,4 @@ def _hand_back(records: Records, attempt: Attempt, outbox: Outbox, stopping: boo
     elif stopping:
         records.claims.hand_back(attempt.stage, attempt.token, attempt.failures, "worker stopped")
     else:
-        # No pause: the fault was this process, and the next may be elsewhere.
-        verdict = replace(after_failure("host", attempt.failures, attempt.cards_failed), delay_s=0.0)
-        records.claims.ended(
-            attempt.stage,
-            attempt.token,
-            verdict,
-            error=lost,
-            note="worker lost",
-        )
+        records.claims.lost(attempt.stage, attempt.token, attempt.failures, error=lost)

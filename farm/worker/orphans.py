@@ -61,15 +61,26 @@ def _scope(home: Path) -> str:
     return digest([str(home), str(Path("/proc/self/ns/pid").readlink())], 16)
 
 
-def _is_orphan(process: psutil.Process, scope: str) -> bool:
+def keeper_died(mark: str, home: Path) -> bool:
+    """Whether the mark is of a keeper of the farm at `home` on this host, and that keeper runs no more."""
+    return _died(mark, _scope(home))
+
+
+def _died(mark: str, scope: str) -> bool:
     try:
-        kind, found, keeper, started, _ = process.environ().get(MARK, "").split(":")
-        if (kind, found) != (_KIND, scope) or not _runs(process):
+        kind, found, keeper, started, _ = mark.split(":")
+        if (kind, found) != (_KIND, scope):
             return False
-    except (ValueError, OSError, psutil.Error):
-        return False
-    try:
         owner = psutil.Process(int(keeper))
         return repr(owner.create_time()) != started or not _runs(owner)
     except psutil.NoSuchProcess:
         return True
+    except ValueError:
+        return False
+
+
+def _is_orphan(process: psutil.Process, scope: str) -> bool:
+    try:
+        return _runs(process) and _died(process.environ().get(MARK, ""), scope)
+    except (OSError, psutil.Error):
+        return False

@@ -30,7 +30,8 @@ from farm.worker.building import Parked, SharedBuilder
 from farm.worker.card import Card
 from farm.worker.client import Guard, KeeperGone, Revoked
 from farm.worker.eviction import Eviction, default_store_limit
-from farm.worker.orphans import end_orphans
+from farm.worker.fallen import hand_back_fallen
+from farm.worker.orphans import end_orphans, keeper_mark
 from farm.worker.outbox import Finished, Outbox
 from farm.worker.perform import Performer
 from farm.worker.settings import WorkerSettings, full_disk
@@ -77,6 +78,8 @@ class WorkerProcess:
             threading.Thread(target=self._watch_keeper, name="farm-keeper-watch", daemon=True).start()
             for pid in end_orphans(places.home):
                 log.warning("ended %d, left by a dead keeper", pid, extra={"action": "orphan"})
+            self._report_leftovers()
+            patiently(lambda: hand_back_fallen(self.records, settings.node, places.home))
             self.store = Store(places.store)
             cpu = kind_of(self.queues[0]) != "run"
             limit = (settings.store_bytes or default_store_limit(self.store)) if cpu else None
@@ -91,7 +94,6 @@ class WorkerProcess:
                 self.card = Card(self.queues[0], settings, self.records, self.performer)
                 self.guard.card_known = self.card.known_busy
                 self.card.bind()
-            self._report_leftovers()
             self.guard.register(
                 {
                     "worker": self.name,
@@ -102,6 +104,7 @@ class WorkerProcess:
                     "card": self.queues[0] if self.card else "",
                     "memory": settings.memory_bytes if cpu else None,
                     "store": limit,
+                    "keeper": keeper_mark(places.home, self.guard.pid),
                 }
             )
             log.info("worker %s ready for %s", self.name, ", ".join(self.queues), extra={"action": "ready"})

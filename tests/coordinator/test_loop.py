@@ -60,7 +60,11 @@ def test_a_lapsed_stage_is_ready_and_rung_for_in_the_same_pass(
     records.fleet.register(other, scene.CPU, node="host", pid=1)
     assert one.step() == 1
     again = scene.must_claim(records, other, "export")
-    assert (again.stage, again.attempt, dict(again.failures)) == (claim.stage, 2, {"host": 1})
+    assert (again.stage, again.attempt, dict(again.failures)) == (
+        claim.stage,
+        2,
+        {"lost": 1, "lost_alone": 1},
+    )
     assert [w["worker"] for w in records.fleet.workers()] == ["other"]
     scene.check_counters(records, [campaign])
 

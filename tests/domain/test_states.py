@@ -18,6 +18,7 @@ from farm.domain.states import (
     StageState,
     advance,
     after_failure,
+    after_loss,
     campaign_state,
 )
 
@@ -111,6 +112,22 @@ class TestFailure:
             if verdict.state == "failed":
                 return
         pytest.fail(f"still ready after {kinds}")
+
+
+@given(st.lists(st.booleans(), max_size=30))
+def test_a_stage_is_failed_at_the_third_death_that_nothing_else_explains_or_at_the_tenth(
+    among_others: list[bool],
+) -> None:
+    failures: dict[str, int] = {}
+    alone = 0
+    for n, others in enumerate(among_others, start=1):
+        verdict = after_loss(failures, others)
+        failures = dict(verdict.failures)
+        alone += not others
+        assert verdict.state == ("failed" if alone >= 3 or n >= 10 else "ready")
+        assert verdict.delay_s == 0
+        if verdict.state == "failed":
+            return
 
 
 @pytest.mark.parametrize(

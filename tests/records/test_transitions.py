@@ -78,9 +78,8 @@ def test_a_lapsed_lease_makes_the_stage_claimable_and_the_late_finish_counts_unt
     assert records.fleet.tick("test") == []
     scene.advance(records, 2)
     assert records.fleet.tick("test") == [claim.stage]
-    token, failures, avoid = records.claims.fence(claim.stage)
-    verdict = after_failure("host", failures, avoid)
-    assert records.claims.ended(claim.stage, token, verdict, error="lost", lapsed=True) == "ok"
+    token, failures = records.claims.fence(claim.stage)
+    assert records.claims.lost(claim.stage, token, failures, error="lost", lapsed=True) == "ok"
     assert records.claims.done(claim.stage, claim.token, {"key": "late but first"}) == "ok"
     assert scene.claim(records, other, "export") is None
     assert records.status(campaign)["stages"]["export"]["done"] == 1
@@ -336,3 +335,39 @@ def test_an_illegal_transition_is_refused_with_the_stages_history(records: Recor
     records.client.zadd("farm:ready:export", {done.campaign: 0})
     with pytest.raises(IllegalTransition, match="claimed may not follow done -> waiting"):
         scene.claim(records, scene.cpu(records, "other"), "export")
+
+
+def lose(records: Records, worker: str) -> str:
+    """Claim an export and lose its worker; the stage's state after that."""
+    claim = scene.must_claim(records, worker, "export")
+    assert records.claims.lost(claim.stage, claim.token, claim.failures, error="died") == "ok"
+    state: str = records.client.hget(f"farm:s:{claim.stage}", "state")
+    return state
+
+
+def test_a_stage_that_alone_loses_its_workers_is_given_up_at_the_third(records: Records) -> None:
+    scene.submit(records, scene.job())
+    worker = scene.cpu(records)
+    assert [lose(records, worker) for _ in range(3)] == ["ready", "ready", "failed"]
+
+
+def test_where_workers_die_all_around_no_stage_is_blamed_for_it(records: Records) -> None:
+    campaign = scene.submit(records, scene.job("a"), scene.job("b"))
+    worker = scene.cpu(records)
+    for _ in range(4):
+        first = scene.must_claim(records, worker, "export")
+        assert records.claims.lost(first.stage, first.token, first.failures, error="died") == "ok"
+        second = scene.must_claim(records, worker, "export")
+        records.client.zadd("farm:losses", {f"{campaign}/another": 10**12})
+        assert records.claims.lost(second.stage, second.token, second.failures, error="died") == "ok"
+    assert records.status(campaign)["jobs"]["failed"] == 0
+
+
+def test_losses_of_long_ago_excuse_nobody(records: Records) -> None:
+    scene.submit(records, scene.job("a"))
+    worker = scene.cpu(records)
+    lose(records, worker)
+    scene.do(records, worker, "export")
+    scene.advance(records, 61)
+    scene.submit(records, scene.job("b"))
+    assert [lose(records, worker) for _ in range(3)] == ["ready", "ready", "failed"]

@@ -143,12 +143,12 @@ def test_what_a_worker_claimed_before_it_died_is_handed_back_though_it_was_not_g
         "pid": os.getpid(),
         "celery": os.getpid(),
     }
-    guard.register({**identity, "card": "", "memory": None, "store": None})
+    guard.register({**identity, "card": "", "memory": None, "store": None, "keeper": ""})
     claim = scene.must_claim(records, "w", "export")
     guard.close()
     [entry] = records.job(records.jobs(campaign)[0]["job"])["history"]
     assert entry["outcome"] == "worker lost"
-    assert records.claims.fence(claim.stage)[1] == {"host": 1}
+    assert records.claims.fence(claim.stage)[1] == {"lost": 1, "lost_alone": 1}
     assert records.fleet.workers() == []
 
 

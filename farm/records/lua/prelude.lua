@@ -27,8 +27,9 @@
 -- farm:n:<node>         hash    budgets of a node, MiB: memory, store; starved: a stage passed over for memory, since, seen (farm clock)
 -- farm:admitted         hash    claimed CPU stage -> "<memory> <store> <node>", MiB
 -- farm:waits            hash    kind -> JSON: what its ready stages wait for where a worker is idle (for, stages, needed, free, limit; MiB)
+-- farm:losses           zset    stage that lost its worker -> farm clock, of the last minute; a hint, written beside the scripts
 -- farm:workers          zset    worker -> farm clock when last heard of
--- farm:w:<worker>       hash    queues (JSON), node, pid, card, state (idle|busy|stopping), stage; nonce, answer: its last claim;
+-- farm:w:<worker>       hash    queues (JSON), node, pid, keeper, card, state (idle|busy|stopping), stage; nonce, answer: its last claim;
 --                               missed: bells in a row that were lost while it was idle, missed_at: when the last was, ms
 -- farm:idle:<queue>     set     workers that would answer a bell of the queue
 -- farm:cards            set     queue names of cards
