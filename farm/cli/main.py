@@ -35,6 +35,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "up": "Start a farm on this machine and keep it running.",
         "down": "Stop this machine's farm; nothing is lost.",
         "devices": "List the cards; take one out of work, or put it back.",
+        "adopt": "Go on with records that came back empty or older.",
         "doctor": "Check the SDK, the cards, Redis and the packages.",
         "worker": "Be one worker, in the foreground.",
         "coordinator": "Be the coordinator, in the foreground.",

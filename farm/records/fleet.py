@@ -95,8 +95,7 @@ class Fleet:
 
     def refresh_card(self, queue: str, facts: Mapping[str, Any]) -> None:
         """Newer readings of a card that is known."""
-        known = json.loads(self._redis.hget(keys.card(queue), "facts") or "{}")
-        self._redis.hset(keys.card(queue), "facts", json.dumps({**known, **facts}))
+        self._scripts.run("refresh", queue, json.dumps(dict(facts)))
 
     def drain(self, device: str, on: bool) -> None:
         """Take a card out of placement, or put it back."""

@@ -50,13 +50,13 @@ class Keeper:
     """One select loop over the worker's channel, the stop pipe and the children's pidfds."""
 
     def __init__(
-        self, channel: socket.socket, stop_fd: int | None, redis_url: str, outbox: Outbox, grace_s: float
+        self, channel: socket.socket, stop_fd: int | None, link: Link, outbox: Outbox, grace_s: float
     ) -> None:
         self.channel = channel
         self.stop_fd = stop_fd
         self.outbox = outbox
         self.grace_s = grace_s
-        self.link = Link(redis_url)
+        self.link = link
         self.attempt: Attempt | None = None
         self.child: Child | None = None
         self.exporter: Child | None = None
@@ -274,14 +274,15 @@ def _pass_over(number: int, frame: FrameType | None) -> None:
 
 
 def main(argv: list[str]) -> None:
-    """keeper CHANNEL_FD STOP_FD|- OUTBOX; FARM_REDIS_URL says where the records are."""
+    """keeper CHANNEL_FD STOP_FD|- OUTBOX HOME; FARM_REDIS_URL says where the records are."""
     # The worker decides when its keeper ends. Not SIG_IGN: the children would inherit that, and be deaf too.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, _pass_over)
     channel = socket.socket(fileno=int(argv[0]))
     stop_fd = None if argv[1] == "-" else int(argv[1])
     grace_s = float(os.environ.get("FARM_GRACE_S") or GRACE_S)
-    Keeper(channel, stop_fd, os.environ["FARM_REDIS_URL"], Outbox(Path(argv[2])), grace_s).run()
+    link = Link(os.environ["FARM_REDIS_URL"], Path(argv[3]))
+    Keeper(channel, stop_fd, link, Outbox(Path(argv[2])), grace_s).run()
 
 
 if __name__ == "__main__":

@@ -17,9 +17,9 @@ from farm.bells import Bells
 from farm.domain.errors import BadInput, InputLost, StageFailed
 from farm.domain.queues import kind_of
 from farm.domain.states import after_failure
-from farm.records import Records
+from farm.records import Records, open_records
 from farm.records.claims import Claim, Probe
-from farm.records.connection import connect, patiently
+from farm.records.connection import patiently
 from farm.sdk.child import ChildSpec
 from farm.stages.exporter import Exporter
 from farm.stages.workdir import publish_view
@@ -64,7 +64,7 @@ class WorkerProcess:
             places.process_logs.mkdir(parents=True, exist_ok=True)
             self.outbox = Outbox(places.outbox)
             self.records: Records = patiently(
-                lambda: Records(connect(settings.redis_url), lease_s=settings.lease_s)
+                lambda: open_records(settings.redis_url, home=places.home, lease_s=settings.lease_s)
             )
             self.guard = Guard(
                 settings.redis_url,
@@ -98,6 +98,7 @@ class WorkerProcess:
                     "node": settings.node,
                     "pid": os.getpid(),
                     "card": self.queues[0] if self.card else "",
+                    "facts": self.card.facts if self.card else {},
                     "memory": settings.memory_bytes if cpu else None,
                     "store": limit,
                 }
@@ -120,7 +121,7 @@ class WorkerProcess:
         self.guard.start_exporter(spec, (fd,))
 
     def _report_leftovers(self) -> None:
-        for left in self.outbox.leftovers():
+        for left in self.outbox.leftovers(self.records.farm_id):
             answer = patiently(partial(self.records.claims.done, left.stage, left.token, left.outcome))
             log.info("reported %s, left by an earlier worker: %s", left.stage, answer)
             self.outbox.remove(left.token)
@@ -201,7 +202,7 @@ class WorkerProcess:
                 traceback.print_exc(file=stream)
             raise StageFailed("host", f"{type(error).__name__}: {error}", str(stage_log)) from error
         outcome.setdefault("log", str(stage_log))
-        self.outbox.write(Finished(claim.stage, claim.token, outcome))
+        self.outbox.write(Finished(claim.stage, claim.token, outcome, self.records.farm_id))
         answer = patiently(lambda: self.records.claims.done(claim.stage, claim.token, outcome))
         self.outbox.remove(claim.token)
         log.info("%s attempt %d: done (%s)", claim.stage, claim.attempt, answer, extra={"action": "done"})

@@ -193,6 +193,18 @@ class Bench:
             listener.get_message(timeout=0.01)
             listener.get_message(timeout=0.04)
 
+    def farm(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """A command of the farm's, as a user of this host types it."""
+        return subprocess.run(
+            [sys.executable, "-m", "farm", *words],
+            env=self.env,
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+
     def processes(self, text: str = "") -> list[psutil.Process]:
         """Processes of this bench whose command line holds `text`."""
         found = []
