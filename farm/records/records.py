@@ -117,15 +117,16 @@ class Records:
 
     def cancel(self, names: list[str]) -> int:
         """Cancel campaigns or jobs; the number of jobs that were still open."""
-        return sum(int(self._scripts.run("cancel", job)) for job in self.queries.job_ids(names))
+        nonce = secrets.token_hex(8)
+        return sum(int(self._scripts.run("cancel", job, nonce)) for job in self.queries.job_ids(names))
 
     def retry(self, names: list[str], *, failed_only: bool) -> int:
         """Ask again for finished jobs (failed_only: those that failed or were cancelled); how many."""
-        count = 0
+        count, nonce = 0, secrets.token_hex(8)
         for job in self.queries.job_ids(names):
             if failed_only and self.client.hget(keys.job(job), "state") not in ("failed", "cancelled"):
                 continue
-            count += int(self._scripts.run("retry", job))
+            count += int(self._scripts.run("retry", job, nonce))
         return count
 
     def coordinator_alive(self) -> bool:

@@ -6,7 +6,7 @@
 -- farm:c:<campaign>     hash    label, priority, created, state (staging|open), devices (JSON list of queues, '' for any card), command;
 --                               counters s:<kind>:<state>, j:<state>, expected, expected_done; since:<kind>
 -- farm:c:<campaign>:jobs list   job ids in the order of submission
--- farm:j:<job>          hash    campaign, spec (JSON), stages (JSON kind -> stage id), state, finished; archive (JSON list)
+-- farm:j:<job>          hash    campaign, spec (JSON), stages (JSON kind -> stage id), state, finished; archive (JSON list); asked: nonce of its last cancel or retry
 -- farm:s:<stage>        hash    campaign, kind, job, ask, needs, feeds (JSON), blockers, state, score, expected; of a run: cores, devices (JSON);
 --                               attempt, token, worker, node, queue, phase, claimed, ready; failures (JSON kind -> n), avoid (JSON list);
 --                               artifact, outcome, error_kind, error, log; settled: the token last settled;
