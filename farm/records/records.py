@@ -28,8 +28,8 @@ class Records:
         schema newer than this farm's."""
         self.client = client
         self._memory = memory or Memory()
-        self._open()
         self._scripts = Scripts(client, self._memory)
+        self._open()
         self.claims = Claims(self._scripts, lease_s)
         self.fleet = Fleet(self._scripts)
         self.artifacts = Artifacts(self._scripts)
@@ -47,7 +47,7 @@ class Records:
                 f"these records have schema {schema}, this aic-farm knows {keys.SCHEMA}: upgrade aic-farm"
             )
         if schema < keys.SCHEMA:
-            upgrade(self.client)
+            upgrade(self._scripts)
 
     def _look(self) -> Seen | None:
         return self._memory.verify(lambda: read_seen(self.client))

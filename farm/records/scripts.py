@@ -17,6 +17,7 @@ from farm.records.memory import FIELDS, Memory
 NAMES = (
     "absent", "beat", "build", "cancel", "card", "claim", "condemn", "gone", "health", "leave", "open",
     "overview", "refresh", "register", "renew", "repair", "retry", "ring", "running", "settle", "tick",
+    "upgrade",
 )  # fmt: skip
 #: What every script begins with.
 SHARED = ("prelude", "fence", "artifacts", "room")

@@ -104,6 +104,9 @@ class WorkerProcess:
                 }
             )
             log.info("worker %s ready for %s", self.name, ", ".join(self.queues), extra={"action": "ready"})
+        except BadInput as error:
+            log.error("worker cannot start: %s", error, extra={"action": "start"})
+            self.give_up()
         except Exception:
             log.exception("worker cannot start", extra={"action": "start"})
             self.give_up()
