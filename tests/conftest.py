@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -47,5 +49,6 @@ def records(redis_process: RedisProcess) -> Iterator[Records]:
     """Empty records, without a coordinator."""
     client = connect(redis_process.url)
     client.flushall()
+    shutil.rmtree(Path(os.environ["FARM_HOME"]) / "records", ignore_errors=True)
     yield Records(client)
     client.close()

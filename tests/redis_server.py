@@ -19,6 +19,7 @@ class RedisProcess:
     def __init__(self, *, durable: bool = False) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="farm-redis-"))
         self._server = configure(self.folder, "r", durable=durable)
+        self.data = self.folder / "r"
         self.url = self._server.url
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -36,6 +37,17 @@ class RedisProcess:
                 except subprocess.TimeoutExpired:
                     continue
         raise RuntimeError("redis-server does not answer")
+
+    def save(self, to: Path) -> None:
+        """Copy what is on its disk, as a backup does while it runs."""
+        shutil.copytree(self.data, to, ignore=shutil.ignore_patterns("*.sock"))
+
+    def put(self, saved: Path | None) -> None:
+        """While it is down: have what was saved on its disk; None: nothing."""
+        for path in self.data.glob("appendonly*"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if saved is not None:
+            shutil.copytree(saved, self.data, dirs_exist_ok=True)
 
     def kill(self) -> None:
         """SIGKILL."""

@@ -66,7 +66,7 @@ class Farm:
         """The records of the farm. Raises Unreachable."""
         from farm.records import open_records
 
-        return open_records(self.url())
+        return open_records(self.url(), home=self.home)
 
 
 pass_farm = click.make_pass_decorator(Farm, ensure=True)

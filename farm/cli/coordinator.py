@@ -20,4 +20,4 @@ def command(farm: Farm) -> int:
     """
     from farm.coordinator import main
 
-    return main(farm.url(), farm.broker_url())
+    return main(farm.url(), farm.broker_url(), farm.home)

@@ -11,11 +11,14 @@ import os
 import secrets
 import signal
 import threading
+from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 
 from farm.bells import Bells, make_app
-from farm.records import Records
-from farm.records.connection import AWAY, connect, patiently
+from farm.domain.errors import Unreachable
+from farm.records import Records, open_records
+from farm.records.connection import AWAY, patiently
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +36,9 @@ class Coordinator:
 
     def step(self) -> int:
         """One pass; the number of bells rung."""
-        for stage in self.records.fleet.tick(self.name):
+        lapsed = self.records.fleet.tick(self.name)
+        self.records.look()
+        for stage in lapsed:
             self._lapse(stage)
         queues = self.records.fleet.ring()
         undelivered = self.bells.ring(queues)
@@ -51,14 +56,11 @@ class Coordinator:
     def run(self, stop: threading.Event) -> None:
         """Pass after pass until `stop` is set; Redis may go and come back."""
         while not stop.wait(PASS_S):
-            try:
-                self.step()
-            except AWAY as error:
-                log.warning("Redis is away: %s", error, extra={"action": "away"})
-                stop.wait(1.0)
+            with suppress(*AWAY, Unreachable):  # Raised at last when it is to stop meanwhile.
+                patiently(self.step, give_up=stop.is_set, pause=stop.wait)
 
 
-def main(redis_url: str, broker_url: str) -> int:
+def main(redis_url: str, broker_url: str, home: Path) -> int:
     """A coordinator in the foreground until SIGTERM or SIGINT. Returns the exit status."""
     stop = threading.Event()
 
@@ -67,6 +69,6 @@ def main(redis_url: str, broker_url: str) -> int:
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
-    records = patiently(lambda: Records(connect(redis_url)), give_up=stop.is_set, pause=stop.wait)
+    records = patiently(lambda: open_records(redis_url, home=home), give_up=stop.is_set, pause=stop.wait)
     Coordinator(records, Bells(make_app(broker_url))).run(stop)
     return 0

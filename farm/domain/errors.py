@@ -35,6 +35,13 @@ class Unreachable(FarmError):
     exit_code = 3
 
 
+class RecordsLost(Unreachable):
+    """A Redis answers, but not with the records the farm worked with: empty, older or another farm's.
+
+    To a process that works it is as if Redis were away: it keeps what it has and tries again.
+    """
+
+
 class StageFailed(FarmError):
     """An attempt at a stage failed.
 

@@ -18,14 +18,14 @@ from types import FrameType
 
 import psutil
 
-from farm.domain.errors import BadInput, FarmError, StageFailed, Unreachable
+from farm.domain.errors import BadInput, FarmError, RecordsLost, StageFailed, Unreachable
 from farm.domain.queues import device_queue
 from farm.emulator import write_root
 from farm.local.home import Home, is_alive
 from farm.local.process import worker_argv
 from farm.local.redis_server import configure
 from farm.local.supervisor import Role, Supervisor
-from farm.records import Records, connect
+from farm.records import Records, connect, open_records
 from farm.sdk.resting import resting_cards
 from farm.sdk.root import find_root, open_sdk
 
@@ -189,12 +189,21 @@ def _supervise(
             f"up: {len(qids)} {what}, {options.workers_per_device} workers each,"
             f" {cpu_workers} CPU workers; logs in {home.logs}"
         )
+        _say_if_lost(redis_url, home, tell)
         supervisor.run(stop)
         tell("stopping: running stages finish or are handed back")
     finally:
         supervisor.stop()
         home.state.unlink(missing_ok=True)
     return 0
+
+
+def _say_if_lost(redis_url: str, home: Home, tell: Callable[[str], None]) -> None:
+    """The processes refuse records that are not those this host knows, each in its log."""
+    try:
+        open_records(redis_url, home=home.root).client.close()
+    except RecordsLost as error:
+        tell(f"no work is taken: {error}")
 
 
 def _redis(options: UpOptions, home: Home, supervisor: Supervisor) -> tuple[str, str]:
@@ -255,7 +264,9 @@ def _detached(options: UpOptions, home: Home, tell: Callable[[str], None]) -> in
         state = home.read_state()
         if state is not None:
             try:
-                missing = _missing(Records(connect(state["redis_url"], retries=0)))
+                missing = _missing(open_records(state["redis_url"], home=home.root, retries=0))
+            except RecordsLost as error:
+                raise RecordsLost(f"up, but it takes no work: {error}") from error
             except Unreachable:
                 missing = "its Redis"
             if not missing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from farm.records.connection import connect
+from farm.records.identity import adopt
 from farm.records.records import Records, open_records
 
-__all__ = ["Records", "connect", "open_records"]
+__all__ = ["Records", "adopt", "connect", "open_records"]

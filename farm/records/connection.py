@@ -12,7 +12,9 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import AuthenticationError, BusyLoadingError, ConnectionError, TimeoutError
 from redis.retry import Retry
 
-from farm.domain.errors import Unreachable
+from farm.domain.errors import RecordsLost, Unreachable
+from farm.records import keys
+from farm.records.memory import FIELDS, Memory
 
 log = logging.getLogger(__name__)
 
@@ -35,10 +37,36 @@ def hide_password(url: str) -> str:
     return f"{scheme}://{user}:***@{tail}"
 
 
-def connect(url: str, *, retries: int = 3, timeout_s: float = 10.0) -> Client:
+def address_of(url: str) -> str:
+    """What a URL names, whoever asks: without user and password."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
+
+
+def _known_only(memory: Memory) -> Callable[[Any], None]:
+    """What a connection does first: only a connection may lead to another server than the one before."""
+
+    def begin(connection: Any) -> None:
+        def ask() -> list[str | None]:
+            connection.send_command("HMGET", keys.META, *FIELDS)
+            answer: list[str | None] = connection.read_response()
+            return answer
+
+        connection.on_connect()
+        try:
+            memory.verify(ask)
+        except RecordsLost:
+            connection.disconnect()
+            raise
+
+    return begin
+
+
+def connect(url: str, *, retries: int = 3, timeout_s: float = 10.0, memory: Memory | None = None) -> Client:
     """A client of the server at `url` (redis://, rediss:// or unix://), seen to answer.
 
-    Raises Unreachable naming the URL and the way out.
+    memory: each connection is held against it, so that no command reaches other records than it knows.
+    Raises Unreachable naming the URL and the way out, RecordsLost (which is Unreachable).
     """
     try:
         client = redis.Redis.from_url(
@@ -48,6 +76,7 @@ def connect(url: str, *, retries: int = 3, timeout_s: float = 10.0) -> Client:
             socket_connect_timeout=min(5.0, timeout_s),
             retry=Retry(ExponentialBackoff(cap=1, base=0.05), retries),
             retry_on_error=list(AWAY),
+            redis_connect_func=None if memory is None else _known_only(memory),
         )
         client.ping()
     except ValueError as error:
@@ -68,14 +97,14 @@ def patiently(
     pause: Callable[[float], object] = time.sleep,
 ) -> T:
     """The result of `action`, tried again each second while Redis is away, until `give_up()` is true."""
-    told = False
+    told: type[Exception] | None = None
     while True:
         try:
             return action()
         except (*AWAY, Unreachable) as error:
             if give_up():
                 raise
-            if not told:
+            if type(error) is not told:
                 log.warning("%s; trying again each second", error, extra={"action": "away"})
-                told = True
+                told = type(error)
             pause(1.0)

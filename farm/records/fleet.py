@@ -114,7 +114,7 @@ class Fleet:
 
     def refresh_card(self, queue: str, facts: Mapping[str, Any]) -> None:
         """Newer readings of a card that is known."""
-        self._redis.hset(keys.card(queue), "facts", json.dumps({**self.card_facts(queue), **facts}))
+        self._scripts.run("refresh", queue, json.dumps(dict(facts)))
 
     def drain(self, device: str, on: bool) -> None:
         """Take a card out of placement, or put it back."""

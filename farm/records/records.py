@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from pathlib import Path
 from typing import Any
 
 from farm.domain.errors import BadInput
@@ -11,8 +12,10 @@ from farm.domain.progress import time_left
 from farm.records import keys, submissions
 from farm.records.artifacts import Artifacts
 from farm.records.claims import Claims
-from farm.records.connection import Client, connect
+from farm.records.connection import Client, address_of, connect
 from farm.records.fleet import Fleet
+from farm.records.identity import begin, read_seen
+from farm.records.memory import Memory, Seen
 from farm.records.queries import Queries
 from farm.records.scripts import Scripts
 from farm.records.upgrade import upgrade
@@ -21,28 +24,44 @@ from farm.records.upgrade import upgrade
 class Records:
     """Everything the farm knows. `claims`, `fleet` and `artifacts` are for workers and coordinators."""
 
-    def __init__(self, client: Client, *, lease_s: float = 15.0) -> None:
+    def __init__(self, client: Client, *, lease_s: float = 15.0, memory: Memory | None = None) -> None:
+        """memory: what was seen of them before. Raises RecordsLost when they are not those; BadInput for a
+        schema newer than this farm's."""
         self.client = client
-        self._scripts = Scripts(client)
+        self._memory = memory or Memory()
+        self._scripts = Scripts(client, self._memory)
+        self._open()
         self.claims = Claims(self._scripts, lease_s)
         self.fleet = Fleet(self._scripts)
         self.artifacts = Artifacts(self._scripts)
         self.queries = Queries(client)
-        self._check_schema()
 
-    def _check_schema(self) -> None:
-        client = self.client
-        found = client.hget(keys.META, "schema")
-        if found is None:
+    def _open(self) -> None:
+        """Begin the records where they are new, and bring them to today's schema."""
+        if self._look() is None:
             # Only the first process of a farm writes here: a reader's account may not.
-            client.hsetnx(keys.META, "schema", keys.SCHEMA)
-            client.hsetnx(keys.META, "farm_id", secrets.token_hex(8))
-        elif int(found) < keys.SCHEMA:
-            upgrade(client)
-        elif int(found) > keys.SCHEMA:
+            begin(self.client, secrets.token_hex(8))
+            self._look()
+        schema = int(self.client.hget(keys.META, "schema"))
+        if schema > keys.SCHEMA:
             raise BadInput(
-                f"these records have schema {found}, this aic-farm knows {keys.SCHEMA}: upgrade aic-farm"
+                f"these records have schema {schema}, this aic-farm knows {keys.SCHEMA}: upgrade aic-farm"
             )
+        if schema < keys.SCHEMA:
+            upgrade(self._scripts)
+
+    def _look(self) -> Seen | None:
+        return self._memory.verify(lambda: read_seen(self.client))
+
+    def look(self) -> None:
+        """Note how far the records are, so that older ones are told from them. Raises RecordsLost."""
+        self._look()
+
+    @property
+    def farm_id(self) -> str:
+        """The name of the farm whose records these are."""
+        seen = self._memory.seen
+        return seen.farm if seen else ""
 
     def submit(self, plan: Plan, *, label: str | None, priority: int, command: list[str]) -> str:
         """Record the plan as a campaign; its id."""
@@ -101,15 +120,16 @@ class Records:
 
     def cancel(self, names: list[str]) -> int:
         """Cancel campaigns or jobs; the number of jobs that were still open."""
-        return sum(int(self._scripts.run("cancel", job)) for job in self.queries.job_ids(names))
+        nonce = secrets.token_hex(8)
+        return sum(int(self._scripts.run("cancel", job, nonce)) for job in self.queries.job_ids(names))
 
     def retry(self, names: list[str], *, failed_only: bool) -> int:
         """Ask again for finished jobs (failed_only: those that failed or were cancelled); how many."""
-        count = 0
+        count, nonce = 0, secrets.token_hex(8)
         for job in self.queries.job_ids(names):
             if failed_only and self.client.hget(keys.job(job), "state") not in ("failed", "cancelled"):
                 continue
-            count += int(self._scripts.run("retry", job))
+            count += int(self._scripts.run("retry", job, nonce))
         return count
 
     def coordinator_alive(self) -> bool:
@@ -124,6 +144,13 @@ class Records:
             listener.get_message(timeout=timeout_s)
 
 
-def open_records(url: str, *, lease_s: float = 15.0) -> Records:
-    """The records at `url`. Raises Unreachable."""
-    return Records(connect(url), lease_s=lease_s)
+def open_records(
+    url: str, *, home: Path | None = None, lease_s: float = 15.0, retries: int = 3, timeout_s: float = 10.0
+) -> Records:
+    """The records at `url`, which must go on from what was seen of them below `home`.
+
+    Raises Unreachable, RecordsLost (which is Unreachable); BadInput for a newer schema.
+    """
+    memory = Memory(address_of(url), home)
+    client = connect(url, retries=retries, timeout_s=timeout_s, memory=memory)
+    return Records(client, lease_s=lease_s, memory=memory)

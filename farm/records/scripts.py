@@ -10,22 +10,25 @@ from redis.commands.core import Script
 from redis.exceptions import ResponseError
 
 from farm.domain.states import IllegalTransition
+from farm.records import keys
 from farm.records.connection import Client
-from farm.records.keys import attempts
+from farm.records.memory import FIELDS, Memory
 
 NAMES = (
     "absent", "beat", "build", "cancel", "card", "claim", "condemn", "gone", "health", "leave", "open",
-    "overview", "register", "renew", "repair", "retry", "ring", "running", "settle", "tick", "unring",
+    "overview", "refresh", "register", "renew", "repair", "retry", "ring", "running", "settle", "tick",
+    "unring", "upgrade",
 )  # fmt: skip
 #: What every script begins with.
-SHARED = ("prelude", "artifacts", "room")
+SHARED = ("prelude", "fence", "artifacts", "room")
 
 
 class Scripts:
-    """Runs a script by name. An illegal transition raises IllegalTransition with the stage's history."""
+    """Runs a script by name, on the records that `memory` knows and no others (lua/fence.lua)."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, memory: Memory) -> None:
         self.client = client
+        self.memory = memory
         folder = files("farm.records") / "lua"
         shared = "".join((folder / f"{name}.lua").read_text() for name in SHARED)
         self._scripts: dict[str, Script] = {
@@ -33,13 +36,30 @@ class Scripts:
         }
 
     def run(self, name: str, *args: str | int | float) -> Any:
-        """The script's answer; numbers and strings as Redis returns them."""
+        """The script's answer; numbers and strings as Redis returns them.
+
+        Raises RecordsLost; an illegal transition raises IllegalTransition with the stage's history.
+        """
         try:
-            return self._scripts[name](args=args)
+            return self._run(name, args)
         except ResponseError as error:
-            if "ILLEGAL " in str(error):
-                stage, now, to = str(error).split("ILLEGAL ", 1)[1].split()[:3]
-                ended = [json.loads(raw).get("outcome") for raw in self.client.lrange(attempts(stage), 0, -1)]
-                history = (*(outcome for outcome in ended if outcome), now)
-                raise IllegalTransition(stage, to, history) from error
-            raise
+            if "RECORDS LOST" not in str(error):
+                raise
+            # Raises, unless these records were adopted since this process last looked.
+            self.memory.verify(lambda: self.client.hmget(keys.META, *FIELDS))
+        return self._run(name, args)
+
+    def _run(self, name: str, args: tuple[str | int | float, ...]) -> Any:
+        seen = self.memory.seen
+        assert seen is not None, "Records looked before the first script"
+        try:
+            return self._scripts[name](args=[seen.farm, seen.epoch, seen.clock, *args])
+        except ResponseError as error:
+            if "ILLEGAL " not in str(error):
+                raise
+            stage, now, to = str(error).split("ILLEGAL ", 1)[1].split()[:3]
+            ended = [
+                json.loads(raw).get("outcome") for raw in self.client.lrange(keys.attempts(stage), 0, -1)
+            ]
+            history = (*(outcome for outcome in ended if outcome), now)
+            raise IllegalTransition(stage, to, history) from error

@@ -1,4 +1,7 @@
-"""Recording a campaign: its jobs and stages in batches under `staging`, then one flip to `open`."""
+"""Recording a campaign: its jobs and stages in batches under `staging`, then one flip to `open`.
+
+A batch whose answer is lost is written again, so each says what is to be there, not what is to be added.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,12 @@ from collections import Counter, defaultdict
 from datetime import datetime, timezone
 from itertools import islice
 
+from farm.domain.errors import Unreachable
 from farm.domain.job import Job
 from farm.domain.plan import Plan, Stage
 from farm.domain.sizes import MIB
 from farm.records import keys
+from farm.records.connection import AWAY
 from farm.records.scripts import Scripts
 
 #: Records written per round trip, so that a large submission never blocks Redis for long.
@@ -47,6 +52,8 @@ def submit(scripts: Scripts, plan: Plan, *, label: str | None, priority: int, co
     wanted = [queues_of(planned.job) for planned in plan.jobs]
     somewhere = sorted({queue for queues in wanted for queue in queues}) if all(wanted) else []
     now = int(time.time() * 1000)
+    counters = Counter(f"s:{s.kind}:{'waiting' if s.needs else 'ready'}" for s in plan.stages)
+    counters["j:waiting"] = len(plan.jobs)
     redis.hset(
         keys.campaign(campaign),
         mapping={
@@ -58,6 +65,7 @@ def submit(scripts: Scripts, plan: Plan, *, label: str | None, priority: int, co
             "command": json.dumps(command),
             "expected": sum(s.expected_s for s in plan.stages if s.kind == "run"),
             "expected_done": 0,
+            **counters,
         },
     )
 
@@ -67,10 +75,8 @@ def submit(scripts: Scripts, plan: Plan, *, label: str | None, priority: int, co
     stages = iter(plan.stages)
     while batch := list(islice(stages, BATCH)):
         pipe = redis.pipeline(transaction=False)
-        counters: Counter[str] = Counter()
         for stage in batch:
             state = "waiting" if stage.needs else "ready"
-            counters[f"s:{stage.kind}:{state}"] += 1
             config = stage.ask["job"]["config"] if stage.kind == "run" else None
             mapping: dict[str, str | int | float] = {
                 "campaign": campaign,
@@ -94,8 +100,6 @@ def submit(scripts: Scripts, plan: Plan, *, label: str | None, priority: int, co
             if state == "ready":
                 pipe.hset(keys.stage(stage_id(stage.name)), "ready", now)
                 pipe.zadd(keys.ready(stage.kind, campaign), {stage_id(stage.name): score(stage)})
-        for field, n in counters.items():
-            pipe.hincrby(keys.campaign(campaign), field, n)
         pipe.execute()
 
     jobs = iter(enumerate(plan.jobs, start=1))
@@ -112,9 +116,19 @@ def submit(scripts: Scripts, plan: Plan, *, label: str | None, priority: int, co
                     "state": "waiting",
                 },
             )
-            pipe.rpush(keys.campaign_jobs(campaign), name)
-        pipe.hincrby(keys.campaign(campaign), "j:waiting", len(numbered))
+        listed, before = keys.campaign_jobs(campaign), numbered[0][0] - 1
+        if before:
+            pipe.ltrim(listed, 0, before - 1)
+        else:
+            pipe.delete(listed)
+        pipe.rpush(listed, *(f"{campaign}.{n}" for n, _ in numbered))
         pipe.execute()
 
-    scripts.run("open", campaign)
+    try:
+        scripts.run("open", campaign)
+    except AWAY as error:
+        raise Unreachable(
+            f"Redis went away while campaign {campaign} was opened: {error};"
+            " `farm campaigns` tells whether it is there, before you submit it again"
+        ) from error
     return campaign

@@ -1,55 +1,35 @@
-"""Records of an earlier schema, made into today's."""
+"""Records of an earlier schema, made into today's, while others may read them or do the same."""
 
 from __future__ import annotations
 
 import logging
-import time
 
 from redis.exceptions import NoPermissionError
 
 from farm.records import keys
-from farm.records.connection import Client
+from farm.records.scripts import Scripts
 
 log = logging.getLogger(__name__)
 
-#: Records read per round trip.
-BATCH = 1000
+#: Stages looked at in one script, so that none holds Redis for long.
+BATCH = 500
 
 
-def upgrade(client: Client) -> None:
+def upgrade(scripts: Scripts) -> None:
     """Bring the records to schema 2: an artifact knows the stages that asked for it. May be repeated.
 
     Their bytes are told when they are next asked for. A reader may not write: it reads both schemas.
     """
+    client = scripts.client
+    stages: list[str] = []
     try:
-        _note_stages(client)
+        for name in client.scan_iter(f"{keys.stage('')}*", count=BATCH, _type="hash"):
+            stages.append(name.removeprefix(keys.stage("")))
+            if len(stages) == BATCH:
+                scripts.run("upgrade", *stages)
+                stages = []
+        scripts.run("upgrade", *stages)
         client.hset(keys.META, "schema", keys.SCHEMA)
     except NoPermissionError:
         return
     log.info("records are of schema %d now", keys.SCHEMA, extra={"action": "upgrade"})
-
-
-def _note_stages(client: Client) -> None:
-    now = int(time.time() * 1000)
-    stages: list[str] = []
-    for name in client.scan_iter(f"{keys.stage('')}*", count=BATCH, _type="hash"):
-        stages.append(name.removeprefix(keys.stage("")))
-        if len(stages) == BATCH:
-            _note(client, stages, now)
-            stages = []
-    _note(client, stages, now)
-
-
-def _note(client: Client, stages: list[str], now: int) -> None:
-    pipe = client.pipeline(transaction=False)
-    for stage in stages:
-        pipe.hget(keys.stage(stage), "artifact")
-    found = [(stage, key) for stage, key in zip(stages, pipe.execute(), strict=True) if key]
-    for _, key in found:
-        pipe.hget(keys.artifact(key), "state")
-    for (stage, key), state in zip(found, pipe.execute(), strict=True):
-        if state:
-            pipe.sadd(keys.artifact_stages(key), stage)
-        if state == "present":
-            pipe.zadd(keys.ARTIFACTS, {key: now}, nx=True)
-    pipe.execute()

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
-from farm.domain.errors import BadInput, StageFailed
+from farm.domain.errors import BadInput, StageFailed, Unreachable
 from farm.domain.queues import qid_of
 from farm.domain.result import iso
 from farm.records import Records
@@ -39,6 +39,8 @@ class Card:
         self._performer = performer
         self._golden = settings.places.home / "golden" / queue
         self.device: Device | None = None
+        #: What it last told of the card: fields of the devices document.
+        self.facts: dict[str, Any] = {}
 
     def bind(self) -> None:
         """Note which card the QID means now and tell the records; one that cannot be used is quarantined.
@@ -72,7 +74,7 @@ class Card:
         return device
 
     def _report(self, device: Device | None) -> None:
-        facts: dict[str, Any] = {
+        facts = self.facts = {
             "node": self._settings.node,
             "sku": device.sku if device else None,
             "nsp_total": device.nsp_total if device else None,
@@ -186,5 +188,5 @@ class Card:
         try:
             self._records.fleet.refresh_card(self.queue, facts)
             return self._records.fleet.cards_busy()
-        except AWAY:
+        except (*AWAY, Unreachable):
             return None

@@ -56,6 +56,7 @@ class Guard:
                     str(theirs.fileno()),
                     "-" if stop_fd is None else str(stop_fd),
                     str(outbox),
+                    str(home),
                 ],
                 pass_fds=fds,
                 stdin=subprocess.DEVNULL,
@@ -79,7 +80,7 @@ class Guard:
         return self._process.wait()
 
     def register(self, identity: dict[str, Any]) -> None:
-        """Make this worker known: worker, queues, node, pid, card, memory, store (Fleet.register), celery."""
+        """Make this worker known: what Fleet.register takes, its Celery's pid, its card's facts."""
         self._ask({"op": "register", "identity": identity}, "registered")
 
     @contextmanager

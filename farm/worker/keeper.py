@@ -58,13 +58,13 @@ class Keeper:
     """One select loop over the worker's channel, the stop pipe and the children's pidfds."""
 
     def __init__(
-        self, channel: socket.socket, stop_fd: int | None, redis_url: str, outbox: Outbox, patience: Patience
+        self, channel: socket.socket, stop_fd: int | None, link: Link, outbox: Outbox, patience: Patience
     ) -> None:
         self.channel = channel
         self.stop_fd = stop_fd
         self.outbox = outbox
         self.patience = patience
-        self.link = Link(redis_url)
+        self.link = link
         self.attempt: Attempt | None = None
         self.child: Child | None = None
         self.exporter: Child | None = None
@@ -337,15 +337,15 @@ def _pass_over(number: int, frame: FrameType | None) -> None:
 
 
 def main(argv: list[str]) -> None:
-    """keeper CHANNEL_FD STOP_FD|- OUTBOX; FARM_REDIS_URL says where the records are."""
+    """keeper CHANNEL_FD STOP_FD|- OUTBOX HOME; FARM_REDIS_URL says where the records are."""
     # The worker decides when its keeper ends. Not SIG_IGN: the children would inherit that, and be deaf too.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, _pass_over)
     channel = socket.socket(fileno=int(argv[0]))
     stop_fd = None if argv[1] == "-" else int(argv[1])
     logging.basicConfig(format="[%(asctime)s: %(levelname)s/%(name)s] %(message)s")
-    outbox = Outbox(Path(argv[2]))
-    Keeper(channel, stop_fd, os.environ["FARM_REDIS_URL"], outbox, Patience.from_environment()).run()
+    link = Link(os.environ["FARM_REDIS_URL"], Path(argv[3]))
+    Keeper(channel, stop_fd, link, Outbox(Path(argv[2])), Patience.from_environment()).run()
 
 
 if __name__ == "__main__":

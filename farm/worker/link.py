@@ -5,17 +5,22 @@ The farm clock stands still while Redis is away, so the leases do too.
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from redis.exceptions import RedisError
 
-from farm.domain.errors import FarmError
-from farm.records import Records
-from farm.records.connection import connect
+from farm.domain.errors import BadInput, RecordsLost, Unreachable
+from farm.records import Records, open_records
 from farm.worker.outbox import Outbox
 
+log = logging.getLogger(__name__)
+
+#: The records are away, or are not those this keeper knows, or of a newer schema.
+AWAY = (RedisError, Unreachable, BadInput)
 #: How long an orphaned keeper goes on trying to hand its attempt back while Redis is away.
 ORPHAN_S = 600.0
 RETRY_S = 0.5
@@ -41,20 +46,30 @@ class Attempt:
 class Link:
     """What the keeper tells the records and asks them. No call raises when Redis is away."""
 
-    def __init__(self, redis_url: str) -> None:
+    def __init__(self, redis_url: str, home: Path) -> None:
         self._url = redis_url
+        self._home = home
+        self._told = ""
         self._records: Records | None = None
-        #: Of the worker: worker, queues, node, pid, celery (the pid of its Celery), card, memory, store;
-        #: None until it has registered.
+        #: Of the worker: what Fleet.register takes, the pid of its Celery, its card's facts; None until it
+        #: has registered.
         self.identity: dict[str, Any] | None = None
 
     def _open(self) -> Records | None:
         if self._records is None:
             try:
-                self._records = Records(connect(self._url, retries=0, timeout_s=2.0))
-            except (FarmError, RedisError):
-                return None
+                self._records = open_records(self._url, home=self._home, retries=0, timeout_s=2.0)
+                self._told = ""
+            except AWAY as error:
+                self._lost(error)
         return self._records
+
+    def _lost(self, error: Exception) -> None:
+        """The link is down. Other records than those it knew are told of, once."""
+        self._records = None
+        if isinstance(error, RecordsLost | BadInput) and not self._told:
+            self._told = str(error)
+            log.warning("%s", error)
 
     @property
     def away(self) -> bool:
@@ -73,6 +88,9 @@ class Link:
         try:
             unanswered_s = records.fleet.beat(me["worker"])
             if unanswered_s is None:
+                if me["card"] and records.fleet.health(me["card"]) is None:
+                    # Records that were adopted may be from before the card was told of.
+                    records.fleet.report_card(me["card"], me["facts"])
                 records.fleet.register(
                     me["worker"],
                     me["queues"],
@@ -84,9 +102,10 @@ class Link:
                     store=me["store"],
                     keeper=me["keeper"],
                 )
+            records.look()
             return unanswered_s or 0.0
-        except RedisError:
-            self._records = None
+        except AWAY as error:
+            self._lost(error)
             return 0.0
 
     def renew(self, attempt: Attempt) -> str:
@@ -96,8 +115,8 @@ class Link:
             return "ok"
         try:
             return records.claims.renew(attempt.stage, attempt.token, self.identity["worker"])
-        except RedisError:
-            self._records = None
+        except AWAY as error:
+            self._lost(error)
             return "ok"
 
     def stopping(self) -> None:
@@ -105,8 +124,8 @@ class Link:
         if self._records is not None and self.identity is not None:
             try:
                 self._records.fleet.stopping(self.identity["worker"])
-            except RedisError:
-                self._records = None
+            except AWAY as error:
+                self._lost(error)
 
     def farewell(self, attempt: Attempt | None, outbox: Outbox, *, stopping: bool, lost: str) -> None:
         """The worker is gone: report the outcome it left, else hand its attempt back.
@@ -126,8 +145,8 @@ class Link:
                     if self.identity is not None:
                         records.fleet.leave(self.identity["worker"])
                     return
-            except RedisError:
-                self._records = None
+            except AWAY as error:
+                self._lost(error)
             if time.monotonic() >= deadline:
                 return
             time.sleep(RETRY_S)

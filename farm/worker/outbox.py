@@ -13,11 +13,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Finished:
-    """A stage that was done, and what came of it."""
+    """A stage that was done, and what came of it. farm: whose records wait for it, "" where nobody noted."""
 
     stage: str
     token: str
     outcome: dict[str, Any]
+    farm: str = ""
 
 
 class Outbox:
@@ -63,9 +64,9 @@ class Outbox:
         with contextlib.suppress(OSError):  # a folder that became read-only: what is reported may be again
             self.path(token).unlink(missing_ok=True)
 
-    def leftovers(self) -> Iterator[Finished]:
-        """What earlier processes could not report."""
+    def leftovers(self, farm: str) -> Iterator[Finished]:
+        """What earlier processes could not report to the records of this farm; another farm's stays."""
         for path in sorted(self.folder.glob("*.json")):
             found = self.read(path.stem)
-            if found is not None:
+            if found is not None and found.farm in ("", farm):
                 yield found

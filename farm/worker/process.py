@@ -20,9 +20,9 @@ from farm.domain.errors import BadInput, FarmError, InputLost, StageFailed
 from farm.domain.job import Job
 from farm.domain.queues import kind_of
 from farm.domain.states import after_failure
-from farm.records import Records
+from farm.records import Records, open_records
 from farm.records.claims import Claim, Probe
-from farm.records.connection import connect, patiently
+from farm.records.connection import patiently
 from farm.sdk.child import ChildSpec
 from farm.stages.exporter import Exporter
 from farm.stages.workdir import publish_view
@@ -66,7 +66,7 @@ class WorkerProcess:
             places.process_logs.mkdir(parents=True, exist_ok=True)
             self.outbox = Outbox(places.outbox)
             self.records: Records = patiently(
-                lambda: Records(connect(settings.redis_url), lease_s=settings.lease_s)
+                lambda: open_records(settings.redis_url, home=places.home, lease_s=settings.lease_s)
             )
             self.guard = Guard(
                 settings.redis_url,
@@ -102,18 +102,25 @@ class WorkerProcess:
                     "pid": os.getpid(),
                     "celery": self.celery_pid,
                     "card": self.queues[0] if self.card else "",
+                    "facts": self.card.facts if self.card else {},
                     "memory": settings.memory_bytes if cpu else None,
                     "store": limit,
                     "keeper": keeper_mark(places.home, self.guard.pid),
                 }
             )
             log.info("worker %s ready for %s", self.name, ", ".join(self.queues), extra={"action": "ready"})
+        except BadInput as error:
+            log.error("worker cannot start: %s", error, extra={"action": "start"})
+            self._give_up()
         except Exception:
             log.exception("worker cannot start", extra={"action": "start"})
-            # End the worker as its supervisor would; whoever supervises it starts another.
-            os.kill(self.celery_pid, signal.SIGTERM)
+            self._give_up()
         else:
             self._ready.set()
+
+    def _give_up(self) -> None:
+        """End the worker as its supervisor would; whoever supervises it starts another."""
+        os.kill(self.celery_pid, signal.SIGTERM)
 
     def _watch_keeper(self) -> None:
         """Without its keeper this process guards nothing and is soon forgotten: it ends, another starts."""
@@ -126,7 +133,7 @@ class WorkerProcess:
         self.guard.start_exporter(spec, (fd,))
 
     def _report_leftovers(self) -> None:
-        for left in self.outbox.leftovers():
+        for left in self.outbox.leftovers(self.records.farm_id):
             answer = patiently(partial(self.records.claims.done, left.stage, left.token, left.outcome))
             log.info("reported %s, left by an earlier worker: %s", left.stage, answer)
             self.outbox.remove(left.token)
@@ -210,7 +217,7 @@ class WorkerProcess:
             raise StageFailed("host", f"{type(error).__name__}: {error}", str(stage_log)) from error
         outcome.setdefault("log", str(stage_log))
         try:
-            self.outbox.write(Finished(claim.stage, claim.token, outcome))
+            self.outbox.write(Finished(claim.stage, claim.token, outcome, self.records.farm_id))
         except OSError as error:
             # What is done is not done again for want of a copy: the records are told all the same.
             log.warning("%s: no copy of its outcome: %s", claim.stage, error, extra={"action": "outbox"})

@@ -101,3 +101,22 @@ def test_up_without_cards_says_how_to_emulate(
     result = invoke("up", "--detach")
     assert result.exit_code == 2
     assert "farm up --emulate" in result.stderr
+
+
+@pytest.mark.parametrize("words", [("coordinator",), ("worker", "cpu"), ("status",)], ids=" ".join)
+def test_records_of_a_newer_schema_end_a_process_with_one_line(
+    words: tuple[str, ...], records: Records, redis_process: RedisProcess
+) -> None:
+    records.client.hset("farm:meta", "schema", 99)
+    done = subprocess.run(
+        [sys.executable, "-m", "farm", "--redis", redis_process.url, *words],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    told = [line for line in done.stderr.splitlines() if "these records have schema 99" in line]
+    assert len(told) == 1, done.stderr
+    assert "upgrade aic-farm" in told[0]
+    assert "Traceback" not in done.stderr
+    assert done.returncode == (0 if words[0] == "worker" else 2), "Celery ends a worker that gives up with 0"

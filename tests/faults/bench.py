@@ -180,20 +180,6 @@ class Bench:
         found: dict[str, Any] = self.records.job(self.records.jobs(campaign)[nth]["job"])["stages"][kind]
         return found
 
-    def farm(self, *args: str) -> str:
-        """What `farm ARGS` prints."""
-        done = subprocess.run(
-            [sys.executable, "-m", "farm", *args],
-            env=self.env,
-            cwd=self.folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-        )
-        return done.stdout
-
     def history(self, campaign: str, nth: int = 0, stage: str = "run") -> list[dict[str, Any]]:
         """The attempts of a stage of the campaign's nth job, oldest first."""
         job = self.records.jobs(campaign)[nth]["job"]
@@ -221,6 +207,18 @@ class Bench:
             listener.subscribe("farm:changed")
             listener.get_message(timeout=0.01)
             listener.get_message(timeout=0.04)
+
+    def farm(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """A command of the farm's, as a user of this host types it."""
+        return subprocess.run(
+            [sys.executable, "-m", "farm", *words],
+            env=self.env,
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
 
     def processes(self, *texts: str) -> list[psutil.Process]:
         """Processes of this bench whose command line holds all of `texts`."""

@@ -53,6 +53,23 @@ def test_a_forgotten_worker_may_finish_before_it_registers_again(records: Record
     assert records.claims.done(claim.stage, claim.token, {"key": "k"}) == "ok"
 
 
+def test_a_forgotten_worker_whose_stage_is_anothers_is_idle_when_it_registers_again(records: Records) -> None:
+    scene.submit(records, scene.job(), scene.job("bert-base-uncased"))
+    worker, other = scene.cpu(records), scene.cpu(records, "other")
+    claim = scene.must_claim(records, worker, "export")
+    scene.advance(records, 20, beating=False)
+    records.fleet.tick("test")
+    verdict = after_failure("host", {}, [])
+    records.claims.ended(claim.stage, claim.token, verdict, error="silent", lapsed=True)
+    scene.advance(records, 10, beating=False)
+    records.fleet.tick("test")
+    records.fleet.register(other, scene.CPU, node="host", pid=2)
+    scene.must_claim(records, other, "export")
+    records.fleet.register(worker, scene.CPU, node="host", pid=1, stage=claim.stage)
+    assert records.claims.done(claim.stage, claim.token, {"key": "k"}) == "late"
+    assert scene.claim(records, worker, "export") is not None
+
+
 def test_a_worker_that_dies_while_it_proves_a_card_leaves_the_card_to_the_next(records: Records) -> None:
     first, second = scene.card(records, good=False), scene.card(records, worker="second", good=False)
     assert isinstance(records.claims.claim(first, "device.0", "run", "a"), Probe)

@@ -1,4 +1,4 @@
--- ARGV: job. Cancels what the job alone still needs. Answers 1 when anything was cancelled.
+-- ARGV: job, nonce of the question. Cancels what the job alone still needs. Answers 1 when anything was cancelled.
 local function cancel(stage)
   local s = call('HMGET', key('s', stage), 'state', 'kind', 'campaign', 'token', 'attempt', 'needs')
   if not s[1] or FINAL[s[1]] then return 0 end
@@ -19,5 +19,9 @@ local function cancel(stage)
   return 1
 end
 
-local stages = cjson.decode(call('HGET', key('j', ARGV[1]), 'stages'))
-return math.max(cancel(stages.run), cancel(stages.compare))
+local j = call('HMGET', key('j', ARGV[1]), 'stages', 'asked')
+if j[2] == ARGV[2] then return 1 end
+local stages = cjson.decode(j[1])
+local done = math.max(cancel(stages.run), cancel(stages.compare))
+if done == 1 then call('HSET', key('j', ARGV[1]), 'asked', ARGV[2]) end
+return done

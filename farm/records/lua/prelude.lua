@@ -1,13 +1,13 @@
 -- The key schema, and what every transition shares. The only place that spells a key, with keys.py.
 --
--- farm:meta             hash    schema, farm_id; clock: the farm clock, ms; wall: Redis's time at the last tick, ms;
+-- farm:meta             hash    schema; farm_id, epoch: which records these are (memory.py); clock: the farm clock, ms; wall: Redis's time at the last tick, ms;
 --                               stored: bytes of the artifacts in farm:artifacts
 -- farm:campaigns        zset    campaign -> created, ms
 -- farm:c:<campaign>     hash    label, priority, created, state (staging|open), devices (JSON list of queues, '' for any card), command;
 --                               counters s:<kind>:<state>, j:<state>, expected, expected_done; since:<kind>;
 --                               pace: ms from one job's end to the next, last_end
 -- farm:c:<campaign>:jobs list   job ids in the order of submission
--- farm:j:<job>          hash    campaign, spec (JSON), stages (JSON kind -> stage id), state, finished; archive (JSON list)
+-- farm:j:<job>          hash    campaign, spec (JSON), stages (JSON kind -> stage id), state, finished; archive (JSON list); asked: nonce of its last cancel or retry
 -- farm:s:<stage>        hash    campaign, kind, job, ask, needs, feeds (JSON), blockers, state, score, expected; of a run: cores, devices (JSON);
 --                               attempt, token, worker, node, queue, phase, claimed, ready; failures (JSON kind -> n), avoid (JSON list);
 --                               artifact, outcome, error_kind, error, log; settled: the token last settled;

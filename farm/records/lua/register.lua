@@ -1,8 +1,8 @@
 -- ARGV: worker, queues JSON, node, pid, card queue ('' for none), stage it is at ('' for none),
 --       its node's budgets of memory and store, MiB ('' where it knows none), its keeper.
 local worker, queues, stage = ARGV[1], ARGV[2], ARGV[6]
--- Forgotten meanwhile, it may have lost the stage too.
 local s = call('HMGET', key('s', stage), 'state', 'worker')
+-- A stage that is another's by now does not end with this worker: it would be busy for ever.
 if s[1] ~= 'claimed' or s[2] ~= worker then stage = '' end
 local state = stage == '' and 'idle' or 'busy'
 call('HSET', key('w', worker), 'queues', queues, 'node', ARGV[3], 'pid', ARGV[4], 'card', ARGV[5], 'state', state,

@@ -1,8 +1,9 @@
--- ARGV: job. A failed, cancelled or finished job is asked for again: its old result is archived, its run and
+-- ARGV: job, nonce of the question. A failed, cancelled or finished job is asked for again: its old result is archived, its run and
 -- compare start over; attempt numbers go on rising. Of a job that is not done every stage starts over: one whose
 -- artifact is there finds it, one whose artifact was lost makes it again. Answers 1 or 0.
 local job = ARGV[1]
 local at = key('j', job)
+if call('HGET', at, 'asked') == ARGV[2] then return 1 end
 local state = call('HGET', at, 'state')
 if not (state == 'done' or state == 'failed' or state == 'cancelled') then return 0 end
 local stages = cjson.decode(call('HGET', at, 'stages'))
@@ -48,5 +49,6 @@ for _, kind in ipairs({'export', 'reference', 'compile', 'run', 'compare'}) do
 end
 set_job(job, 'waiting')
 call('HDEL', key('c', call('HGET', at, 'campaign')), 'last_end', 'pace')
+call('HSET', at, 'asked', ARGV[2])
 call('HDEL', at, 'finished')
 return 1
