@@ -126,7 +126,7 @@ class Queries:
         ids = json.loads(record["stages"])
         stages = dict(zip(ids, self._hashes(map(keys.stage, ids.values())), strict=True))
         history = []
-        for kind, stage in ids.items():
+        for kind, stage in ((kind, each) for kind, last in ids.items() for each in _repaired(last)):
             for raw in self._redis.lrange(keys.attempts(stage), 0, -1):
                 entry = json.loads(raw)
                 history.append(
@@ -204,6 +204,12 @@ class Queries:
         for name in names:
             pipe.hgetall(name)
         return list(pipe.execute())
+
+
+def _repaired(stage: str) -> list[str]:
+    """A stage and those it was made for again: of `export-x~2` export-x, export-x~1 and export-x~2."""
+    origin, _, number = stage.partition("~")
+    return [origin, *(f"{origin}~{n}" for n in range(1, int(number or 0) + 1))]
 
 
 def _job_counts(record: Mapping[str, str]) -> dict[str, int]:
