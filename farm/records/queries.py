@@ -8,6 +8,7 @@ from typing import Any
 
 from farm.domain.errors import BadInput
 from farm.domain.job import STAGE_KINDS, Job
+from farm.domain.peers import slow_cards
 from farm.domain.result import compose, iso
 from farm.domain.states import campaign_state
 from farm.records import keys
@@ -163,9 +164,16 @@ class Queries:
         }
 
     def results(self, name: str | None = None) -> list[dict[str, Any]]:
-        """One result record a job, in the campaign's order; what is not measured yet is None."""
+        """One result record a job, in the campaign's order; what is not measured yet is None.
+
+        `slow_card` is among the flags of those of a card that is slower than its peers (farm.domain.peers).
+        """
         campaign = self.find(name)
-        return [_result(campaign, *entry) for entry in self._walk(campaign)]
+        found = [_result(campaign, *entry) for entry in self._walk(campaign)]
+        for slow in slow_cards(found):
+            for place in slow.records:
+                found[place]["flags"].append("slow_card")
+        return found
 
     def outcomes(self, name: str | None = None) -> list[dict[str, Any]]:
         """What the stages of each job told, in the campaign's order.
