@@ -37,6 +37,8 @@ def command(farm: Farm, campaign: str | None, form: str, output: Path | None, as
         raise BadInput("parquet is not text: name a file with -o")
     records = farm.records()
     found = [] if campaign is None and records.latest() is None else records.results(campaign)
+    for slow in render.slow_notes(found):
+        note(slow)
     if form == "table" and output is None:
         if found:
             show(render.results_grid(found).rich())

@@ -8,6 +8,7 @@ from typing import Any
 
 from farm.domain.errors import BadInput
 from farm.domain.job import STAGE_KINDS, Job
+from farm.domain.peers import slow_cards
 from farm.domain.result import compose, iso
 from farm.domain.states import FINAL, campaign_state
 from farm.records import keys
@@ -136,7 +137,7 @@ class Queries:
         ids = json.loads(record["stages"])
         stages = dict(zip(ids, self._hashes(map(keys.stage, ids.values())), strict=True))
         history = []
-        for kind, stage in ids.items():
+        for kind, stage in ((kind, each) for kind, last in ids.items() for each in _repaired(last)):
             for raw in self._redis.lrange(keys.attempts(stage), 0, -1):
                 entry = json.loads(raw)
                 history.append(
@@ -173,9 +174,16 @@ class Queries:
         }
 
     def results(self, name: str | None = None) -> list[dict[str, Any]]:
-        """One result record a job, in the campaign's order; what is not measured yet is None."""
+        """One result record a job, in the campaign's order; what is not measured yet is None.
+
+        `slow_card` is among the flags of those of a card that is slower than its peers (farm.domain.peers).
+        """
         campaign = self.find(name)
-        return [_result(campaign, *entry) for entry in self._walk(campaign)]
+        found = [_result(campaign, *entry) for entry in self._walk(campaign)]
+        for slow in slow_cards(found):
+            for place in slow.records:
+                found[place]["flags"].append("slow_card")
+        return found
 
     def outcomes(self, name: str | None = None) -> list[dict[str, Any]]:
         """What the stages of each job told, in the campaign's order.
@@ -223,6 +231,12 @@ class Queries:
         for name in names:
             pipe.hgetall(name)
         return list(pipe.execute())
+
+
+def _repaired(stage: str) -> list[str]:
+    """A stage and those it was made for again: of `export-x~2` export-x, export-x~1 and export-x~2."""
+    origin, _, number = stage.partition("~")
+    return [origin, *(f"{origin}~{n}" for n in range(1, int(number or 0) + 1))]
 
 
 def _job_counts(record: Mapping[str, str]) -> dict[str, int]:

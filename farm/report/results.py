@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from farm.domain.errors import BadInput
+from farm.domain.peers import slow_cards
 from farm.domain.result import FIELDS
 from farm.report.columns import BLANK, Record, is_comparable, number, origin
 from farm.report.grid import PLAIN_WIDTH, Column, Grid
@@ -54,6 +55,16 @@ def _row(record: Record) -> list[str]:
         origin(record),
         str(record["error"]) if record.get("error") else ", ".join(record.get("flags") or ()),
     ]
+
+
+def slow_notes(records: Sequence[Record]) -> list[str]:
+    """`card 3 is slow: 52 % of the median of 7 other cards on bert-base-cased`, a line a card and model."""
+    told: dict[tuple[str | None, str, str], str] = {}
+    for slow in slow_cards(records):
+        where = f"card {slow.device}" + (f" of {slow.node}" if slow.node else "")
+        much = f"{slow.share * 100:.0f} % of the median of {slow.peers} other cards on {slow.model}"
+        told.setdefault((slow.node, slow.device, slow.model), f"{where} is slow: {much}")
+    return list(told.values())
 
 
 def render(records: Sequence[Record], form: str) -> str:

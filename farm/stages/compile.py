@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from farm.domain.digest import digest
 from farm.domain.errors import StageFailed
 from farm.domain.job import CardConfiguration
@@ -18,6 +16,7 @@ from farm.sdk.errors_text import compiler_failure
 from farm.sdk.launcher import Launcher
 from farm.sdk.qpc import BadQpc, check_qpc
 from farm.sdk.root import Sdk
+from farm.stages.host import host_memory
 
 #: What of a compile stage's ask shapes the program.
 _KEYED = ("batch_size", "seq_length", "cores", "ols", "mos", "precision")
@@ -59,10 +58,11 @@ def build_compile(
     log: Path,
     *,
     memory_bytes: int | None = None,
-    limit_s: float = LIMIT_S,
+    limit_s: float | None = None,
 ) -> dict[str, Any]:
     """Compile into `out`/qpc, which must not exist, and return the facts of the artifact.
 
+    memory_bytes, limit_s: what the compiler may take; None: most of the host's memory, LIMIT_S seconds.
     The compiler's temporary files stay below `out` and are removed. Raises StageFailed.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -84,10 +84,10 @@ def build_compile(
         argv=compile_argv(sdk, config, onnx.absolute(), dims, qpc.absolute()),
         cwd=scratch,
         log=log,
-        limit_s=limit_s,
+        limit_s=limit_s or LIMIT_S,
         env=sdk.environment(TMPDIR=str(scratch.absolute())),
         idle_s=IDLE_S,
-        memory_bytes=memory_bytes or int(psutil.virtual_memory().total * _MEMORY_SHARE),
+        memory_bytes=memory_bytes or int(host_memory() * _MEMORY_SHARE),
     )
     try:
         result = launcher.run(spec)

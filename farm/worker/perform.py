@@ -81,16 +81,23 @@ class Performer:
         return {**built.outcome(), "peak_rss_bytes": built.manifest.facts.get("peak_rss_bytes")}
 
     def compile(
-        self, ask: Mapping[str, Any], export: Mapping[str, Any], builder: Builder, log: Path
+        self,
+        ask: Mapping[str, Any],
+        export: Mapping[str, Any],
+        builder: Builder,
+        log: Path,
+        *,
+        limit_s: float | None = None,
+        memory_bytes: int | None = None,
     ) -> dict[str, Any]:
-        """The compiled program."""
+        """The compiled program. limit_s, memory_bytes: what the compiler may take (`build_compile`)."""
         model = self._open("export", export["key"])
         clipped = {name: file[1] for name, file in model.files.items() if name.startswith("clipped/")}
         built = builder.get(
             compile_key(ask, digest(clipped), self.sdk),
             lambda out: build_compile(
                 ask, self.store.path(export["key"]) / CLIPPED, dim_names(model.facts), out, self.launcher,
-                self.sdk, log,
+                self.sdk, log, limit_s=limit_s, memory_bytes=memory_bytes,
             ),
             must_exist=bool(ask.get("must_exist")),
         )  # fmt: skip

@@ -242,7 +242,11 @@ class WorkerProcess:
         if claim.kind == "reference":
             return performer.reference(ask, inputs["export"], builder, stage_log)
         if claim.kind == "compile":
-            return performer.compile(ask, inputs["export"], builder, stage_log)
+            settings = self.settings
+            return performer.compile(
+                ask, inputs["export"], builder, stage_log,
+                limit_s=settings.compile_limit_s, memory_bytes=settings.compile_bytes,
+            )  # fmt: skip
         if claim.kind == "compare" and claim.job is not None:
             return performer.compare(ask, claim.job, inputs["export"], inputs["reference"], inputs["run"])
         if claim.kind == "run" and self.card is not None:

@@ -12,12 +12,12 @@ import psutil
 
 from farm.bells import records_url
 from farm.domain.sizes import parse_size
+from farm.stages.host import host_memory
 
 #: The share of a host's memory that exports, references and compiles may take; the rest is for the runs.
 MEMORY_SHARE = 0.6
 #: A disk with less room than this is full: a log's last lines do not fit.
 _FULL_BYTES = 64 * 1024
-_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,8 @@ def full_disk(*folders: Path) -> Path | None:
 
 
 def default_memory() -> int:
-    """Bytes that the CPU stages of this host may take together: a share of its memory, or of its cgroup's."""
-    most = int(psutil.virtual_memory().total)
-    with contextlib.suppress(OSError, ValueError):  # no cgroup, or no limit: "max"
-        most = min(most, int(_CGROUP_LIMIT.read_text()))
-    return int(most * MEMORY_SHARE)
+    """Bytes that the CPU stages of this host may take together."""
+    return int(host_memory() * MEMORY_SHARE)
 
 
 @dataclass(frozen=True)
@@ -82,6 +79,7 @@ class WorkerSettings:
     """The settings of a worker process.
 
     memory_bytes: for the CPU stages of this host together. store_bytes: for the artifacts, None: the default.
+    compile_limit_s, compile_bytes: what one compiler may take (farm.stages.compile), None: the default.
     """
 
     redis_url: str
@@ -93,16 +91,19 @@ class WorkerSettings:
     run_limit_s: float | None
     memory_bytes: int
     store_bytes: int | None
+    compile_limit_s: float | None
+    compile_bytes: int | None
 
     @classmethod
     def from_environment(cls) -> WorkerSettings:
         """FARM_REDIS_URL, FARM_HOME, FARM_NODE, FARM_SDK_ROOT, FARM_SHARE_CARD, FARM_LEASE_S,
-        FARM_RUN_LIMIT_S, FARM_MEMORY_LIMIT and FARM_STORE_LIMIT.
+        FARM_RUN_LIMIT_S, FARM_MEMORY_LIMIT, FARM_STORE_LIMIT, FARM_COMPILE_LIMIT_S and FARM_COMPILE_MEMORY.
 
         FARM_RUN_LIMIT_S is what a run's child may take, start to finish; else the job's seconds decide.
         Raises BadInput for a limit that is no size.
         """
         memory, store = os.environ.get("FARM_MEMORY_LIMIT"), os.environ.get("FARM_STORE_LIMIT")
+        slow, large = os.environ.get("FARM_COMPILE_LIMIT_S"), os.environ.get("FARM_COMPILE_MEMORY")
         root = os.environ.get("FARM_SDK_ROOT")
         limit = os.environ.get("FARM_RUN_LIMIT_S")
         home = os.environ.get("FARM_HOME") or platformdirs.user_data_dir("aic-farm")
@@ -116,4 +117,6 @@ class WorkerSettings:
             run_limit_s=float(limit) if limit else None,
             memory_bytes=parse_size(memory, "FARM_MEMORY_LIMIT") if memory else default_memory(),
             store_bytes=parse_size(store, "FARM_STORE_LIMIT") if store else None,
+            compile_limit_s=float(slow) if slow else None,
+            compile_bytes=parse_size(large, "FARM_COMPILE_MEMORY") if large else None,
         )

@@ -166,3 +166,13 @@ def test_modelled_rows_are_the_same_each_time(small: program.Program) -> None:
 def test_seconds_and_count_together_are_refused(small: program.Program) -> None:
     with pytest.raises(ValueError, match="seconds or count"):
         engine.run(small, 1, 1, Until(seconds=1, count=1), [element(0)])
+
+
+@pytest.mark.parametrize("modelled", [False, True])
+def test_a_slow_card_gives_that_much_less(large: program.Program, modelled: bool) -> None:
+    usual, slow = (
+        engine.run(large, 1, 2, Until(seconds=0.5), [element(0)], modelled=modelled, slowness=slowness)
+        for slowness in (1.0, 3.0)
+    )
+    rates = [result.inferences / result.duration_us for result in (usual, slow)]
+    assert rates[0] / rates[1] == pytest.approx(3, rel=0.3)

@@ -185,6 +185,10 @@ class Bench:
         job = self.records.jobs(campaign)[nth]["job"]
         return [entry for entry in self.records.job(job)["history"] if entry["stage"] == stage]
 
+    def ends(self, campaign: str, nth: int = 0, stage: str = "run") -> list[str]:
+        """How the attempts of a stage that are over ended, oldest first."""
+        return [a["outcome"] for a in self.history(campaign, nth, stage) if a.get("outcome")]
+
     def until(self, there: Callable[[], Any], limit_s: float, what: str) -> float:
         """Wait for something to be so, woken by the records' news; the seconds it took."""
         started = time.monotonic()

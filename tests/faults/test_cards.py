@@ -93,16 +93,29 @@ def test_a_runner_that_is_killed_is_tried_again_on_the_same_card(bench: Bench) -
     assert bench.card()["health"] == "good"
 
 
-def test_too_few_free_cores_are_waited_for_without_blame(bench: Bench) -> None:
+@pytest.mark.parametrize(
+    ("fault", "lacks"),
+    [
+        ("activate-nsp", "NSP resources"),
+        ("activate-memory", "Memory resource exhausted"),
+        ("activate-vc", "virtual channel"),
+    ],
+)
+def test_what_a_card_has_too_little_of_is_waited_for_without_blame(
+    bench: Bench, fault: str, lacks: str
+) -> None:
     bench.coordinator()
     bench.worker()
     bench.good()
-    bench.scenario({"tool": "card", "fault": "activate-nsp", "times": 1})
+    bench.scenario({"tool": "card", "fault": fault, "times": 1})
     campaign = bench.submit(bench.made.job())
+    bench.until(lambda: bench.ends(campaign), 20, "refusal")
     bench.until(lambda: bench.runs(campaign)["done"], 30, "result")
-    first, _ = bench.history(campaign)
-    assert first["error_kind"] == "busy"
+    first, second = bench.history(campaign)
+    assert (first["error_kind"], lacks in first["error"]) == ("busy", True)
+    assert first["device"] == second["device"]
     assert bench.card()["health"] == "good"
+    assert not bench.records.jobs(campaign)[0]["error"]
 
 
 @contextmanager

@@ -38,10 +38,6 @@ def failed(bench: Bench, campaign: str, kind: StageKind) -> dict[str, Any]:
     return first
 
 
-def outcomes(bench: Bench, campaign: str, kind: StageKind) -> list[str]:
-    return [attempt["outcome"] for attempt in bench.history(campaign, stage=kind)]
-
-
 def test_a_full_store_fails_each_of_its_stages_once_and_they_go_on_with_room(
     make_disk: MakeDisk, make_bench: MakeBench, made: Made, tmp_path: Path
 ) -> None:
@@ -68,7 +64,7 @@ def test_a_full_store_fails_each_of_its_stages_once_and_they_go_on_with_room(
     bench.worker("device.0", "card")
     bench.until(lambda: bench.records.jobs(campaign)[0]["state"] == "done", 30, "result")
     for kind in ("export", "compile", "reference"):
-        assert outcomes(bench, campaign, kind) == ["failed", "done"]
+        assert bench.ends(campaign, stage=kind) == ["failed", "done"]
     [result] = bench.records.results(campaign)
     assert (result["accuracy"], result["attempts"]) == ("pass", 1)
 
@@ -88,7 +84,7 @@ def test_a_full_work_folder_is_the_hosts_fault_and_the_run_is_done_with_room(
     assert bench.card()["health"] == "good", "the card is not to blame"
     disk.resize(ENOUGH)
     bench.until(lambda: bench.runs(campaign)["done"], 20, "result")
-    assert outcomes(bench, campaign, "run") == ["failed", "done"]
+    assert bench.ends(campaign, stage="run") == ["failed", "done"]
 
 
 def test_a_work_folder_that_may_only_be_read_fails_the_job_and_a_retry_does_it(
@@ -124,7 +120,7 @@ def test_a_full_outbox_costs_no_result(make_disk: MakeDisk, make_bench: MakeBenc
     bench.good()
     campaign = bench.submit(made.job())
     bench.until(lambda: bench.runs(campaign)["done"], 20, "result")
-    assert outcomes(bench, campaign, "run") == ["done"]
+    assert bench.ends(campaign, stage="run") == ["done"]
     assert [path.name for path in disk.path.iterdir()] == ["ballast"], "nothing half-written"
 
 

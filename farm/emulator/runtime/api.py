@@ -151,8 +151,9 @@ class Active:
     def benchmark(self, until: engine.Until, inputs: Mapping[str, Array]) -> engine.EngineResult:
         """Run the same inputs over and over with every slot in use."""
         return engine.run(
-            self.program, self.instances, self.set_size, until, [inputs], modelled=self.modelled
-        )
+            self.program, self.instances, self.set_size, until, [inputs],
+            modelled=self.modelled, slowness=self._slowness,
+        )  # fmt: skip
 
     def rate(self, result: engine.EngineResult) -> float:
         """The rate the SDK reports: executions, or samples, per second, as the scenario has it."""

@@ -127,12 +127,14 @@ class _Instance:
         limit: _Limit,
         profile: Window,
         keep: Window,
+        slowness: float,
     ) -> None:
         self._program = program
         self._elements = [dict(element) for element in elements]
         self.limit = limit
         self._profile = profile
         self._keep = keep
+        self._slower = slowness - 1
         self._queue: deque[tuple[int, int, int, int, int, dict[str, Array]]] = deque()
         self._submitted = 0
         self.completed = 0
@@ -161,12 +163,18 @@ class _Instance:
         now, queue, extend = time.perf_counter_ns, self._queue, self.stamps.extend
         low, high = self._profile.start, self._profile.end
         keep_low, keep_high = self._keep.start, self._keep.end
+        slower = self._slower
         barrier.wait()
         while len(queue) < set_size and self._submit(now()):
             pass
         while queue:
             called, prepared, queued, submitted, depth, feeds = queue.popleft()
-            values = run(names, feeds)
+            if slower:
+                begun = now()
+                values = run(names, feeds)
+                time.sleep((now() - begun) * slower / 1e9)
+            else:
+                values = run(names, feeds)
             completed = now()
             index = self.completed
             if keep_low <= index < keep_high:
@@ -192,20 +200,25 @@ def run(
     modelled: bool = False,
     heavy_tail: bool = False,
     turn: AbstractContextManager[None] | None = None,
+    slowness: float = 1.0,
 ) -> EngineResult:
     """Run `program` on `instances` until `until`.
 
     Inference number k of an instance takes element k modulo their count.
     `profile` says which inferences of each instance leave a row, `keep` which of instance 0 leave their
     outputs. A modelled run computes those outputs alone, within `turn`, while its time already passes.
+    slowness: how many times longer than usual each inference takes.
     Raises one of program.COMPUTE_ERRORS when an inference fails, qpc.BadQpc for a network that is none.
     """
     if modelled:
         return _run_modelled(
-            program, instances, set_size, until, elements, profile, keep, heavy_tail, turn or nullcontext()
-        )
+            program, instances, set_size, until, elements, profile, keep, heavy_tail,
+            turn or nullcontext(), slowness,
+        )  # fmt: skip
     crew = [
-        _Instance(program, elements, _Limit(until.seconds, count), profile, NOTHING if number else keep)
+        _Instance(
+            program, elements, _Limit(until.seconds, count), profile, NOTHING if number else keep, slowness
+        )
         for number, count in enumerate(until.counts(instances))
     ]
     _ = program.session  # made before the clock starts
@@ -241,10 +254,11 @@ def _run_modelled(
     keep: Window,
     heavy_tail: bool,
     turn: AbstractContextManager[None],
+    slowness: float,
 ) -> EngineResult:
     started = time.monotonic()
     setup = setup_of(program, instances, set_size)
-    cycle = timing.cycle_seconds(program.features, setup)
+    cycle = timing.cycle_seconds(program.features, setup) * slowness
     counts = _modelled_counts(cycle, instances, set_size, until)
     kept = range(keep.start, min(keep.end, counts[0]))
     wanted = sorted({index % len(elements) for index in kept})

@@ -12,7 +12,10 @@ GROUPS = {"qaic-exec": "compiler", "qaic-compile": "compiler"}
 
 #: How any of the tools, or a call into the Python modules, can go wrong.
 _PROCESS: dict[str, tuple[str, ...]] = {
-    "slow": ("seconds", "factor"),  # takes that much longer
+    "slow": (
+        "seconds",
+        "factor",
+    ),  # starts that much later; takes that many times longer (an inference, a compile)
     "hang": (),  # says nothing more and never ends
     "ignore-sigterm": (),  # only SIGKILL ends it
     "killed": ("signal",),  # ends by that signal (default 9), as under the kernel's memory killer

@@ -18,7 +18,7 @@ FAILURE = 255
 def at_start(scenario: Scenario, tool: str, qid: int | None = None) -> float:
     """What a call meets first: a deaf process, a pause, an endless one.
 
-    Returns how many times longer than usual the call is to take.
+    Returns how many times longer than usual the call's work is to take.
     """
     if scenario.fault(tool, "ignore-sigterm", qid=qid) is not None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -138,12 +138,10 @@ class Run:
         with cards.activate(
             self.qid, program.cores, self.activations, str(self.directory), program.weight_bytes
         ):
-            started = time.monotonic()
-            factor = misbehave.at_start(self.scenario, TOOL, self.qid)
+            slowness = misbehave.at_start(self.scenario, TOOL, self.qid)
             if (status := misbehave.death(self.scenario, TOOL, self.qid)) is not None:
                 return status
-            result = self._run(program, elements)
-            time.sleep((time.monotonic() - started) * (factor - 1))
+            result = self._run(program, elements, slowness)
         self._write_outputs(result)
         files = self._write_latency(result)
         stats = self._stats(program, result)
@@ -176,7 +174,9 @@ class Run:
         print("Using bounded random inputs", flush=True)
         return [program.random_inputs()]
 
-    def _run(self, program: programs.Program, elements: list[runner_inputs.Element]) -> engine.EngineResult:
+    def _run(
+        self, program: programs.Program, elements: list[runner_inputs.Element], slowness: float
+    ) -> engine.EngineResult:
         failures = {
             "timeout": "IOCTL: Connection timed out",
             "vanish": "IOCTL: No such device",
@@ -198,6 +198,7 @@ class Run:
                 modelled=self.settings.timing == "modelled",
                 heavy_tail=self.scenario.option("latency_tail") == "heavy",
                 turn=turns.turn(self.settings.state),
+                slowness=slowness,
             )
         except qpc.BadQpc as error:
             raise RunError(f"{_INVALID_QPC}\n{error}") from error

@@ -37,7 +37,7 @@
 --                               stage, job, since (farm clock), expected: what runs on it; done; turn: of its last claim
 -- farm:k:<queue>:claims set     stages claimed for the card, running or being prepared
 -- farm:k:<queue>:running set    those of them that hold it: one, or several on a shared card
--- farm:bells            hash    queue -> bells rung and not yet answered; farm:bells:at queue -> when last rung, ms
+-- farm:bells            hash    queue -> bells rung and not yet answered; farm:bells:at queue -> when last rung (farm clock)
 -- farm:coordinators     zset    coordinator -> last tick, ms
 -- farm:changed          channel told of every transition
 

@@ -1,7 +1,7 @@
--- ARGV: ms after which an unanswered bell counts as lost, ms of waiting that raise the priority by a step.
+-- ARGV: ms on the farm clock after which an unanswered bell counts as lost, ms of waiting that raise the priority by a step.
 -- Answers the queues to ring, a name per bell: a bell only where claimable work, an idle worker and no unanswered
 -- bell coincide. Notes what waits for room.
-local now, lost_ms = now_ms(), tonumber(ARGV[1])
+local now, lost_ms = clock(), tonumber(ARGV[1])
 local rung = {}
 
 -- A lost bell counts against each worker that is idle: once, also when bells of several of its queues are lost.
@@ -18,7 +18,8 @@ end
 local function outstanding(queue)
   local n = tonumber(call('HGET', key('bells'), queue) or '0')
   local at = tonumber(call('HGET', key('bells:at'), queue) or '0')
-  if n > 0 and now - at > lost_ms then
+  -- abs: older records noted the time of day.
+  if n > 0 and math.abs(now - at) > lost_ms then
     call('HSET', key('bells'), queue, 0)
     miss(queue, at)
     return 0

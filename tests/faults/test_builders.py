@@ -1,0 +1,132 @@
+"""Compilers that crash, hang or want too much memory, builders that die, a store that is too small."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from farm.domain.job import Job
+from tests.emulator.emulated import encoder, save
+from tests.faults.bench import CONFIG, Bench, Made, ended
+from tests.faults.conftest import MakeBench
+
+CPU_QUEUES = "export,compile,reference,compare"
+
+
+def job(made: Made, cores: int) -> Job:
+    """A job with a program of its own."""
+    return dataclasses.replace(made.job(), config=dataclasses.replace(CONFIG, cores=cores))
+
+
+def own_store(make_bench: MakeBench, tmp_path: Path, **settings: str) -> Bench:
+    bench = make_bench(FARM_STORE=str(tmp_path / "store"), **{"FARM_STORE_LIMIT": "100G", **settings})
+    bench.coordinator()
+    return bench
+
+
+def building(bench: Bench) -> list[str]:
+    return [path.name for path in (Path(bench.env["FARM_STORE"]) / "building").iterdir()]
+
+
+def test_an_endless_compiler_and_a_greedy_one_fail_their_jobs_and_no_other(
+    make_bench: MakeBench, made: Made, tmp_path: Path
+) -> None:
+    bench = own_store(make_bench, tmp_path, FARM_COMPILE_LIMIT_S="3", FARM_COMPILE_MEMORY="500M")
+    bench.scenario(
+        {"tool": "compiler", "fault": "hang", "times": 1},
+        {"tool": "compiler", "fault": "memory", "mb": 700, "times": 1},
+    )
+    bench.worker(CPU_QUEUES, "cpu")
+    campaign = bench.campaign(*(job(made, cores) for cores in (1, 2, 3)))
+
+    def over() -> bool:
+        stages = bench.records.status(campaign)["stages"]
+        return bool(stages["compile"]["failed"] == 2 and stages["compile"]["done"] == 1)
+
+    bench.until(over, 40, "end of the compiles")
+    failed = [row for row in bench.records.jobs(campaign) if row["state"] == "failed"]
+    assert [row["error_kind"] for row in failed] == ["input", "input"]
+    errors = sorted(row["error"] for row in failed)
+    assert "did not end within" in errors[0]
+    assert "beyond its cap" in errors[1]
+    for nth, row in enumerate(bench.records.jobs(campaign)):
+        [attempt] = bench.history(campaign, nth, "compile")
+        if row in failed:
+            assert "Compile started" in Path(attempt["log"]).read_text()
+            assert bench.stage(campaign, "run", nth)["state"] == "blocked"
+    assert not bench.processes("-aic-binary-dir")
+    assert building(bench) == []
+
+
+def test_a_compiler_that_the_kernel_killed_for_memory_is_tried_again_alone(
+    make_bench: MakeBench, made: Made, tmp_path: Path
+) -> None:
+    bench = own_store(make_bench, tmp_path, FARM_MEMORY_LIMIT="8G")
+    bench.scenario(
+        {"tool": "compiler", "fault": "killed", "nth": 1},
+        {"tool": "compiler", "fault": "slow", "seconds": 7, "nth": 2},
+    )
+    for name in ("one", "two"):
+        bench.worker("export,compile", name)
+    campaign = bench.campaign(job(made, 1), job(made, 2))
+    bench.until(lambda: bench.records.status(campaign)["waits"], 20, "wait for memory")
+    assert "1 compile wait for memory" in bench.farm("status", campaign).stdout
+    bench.until(lambda: bench.records.status(campaign)["stages"]["compile"]["done"] == 2, 30, "programs")
+    beside, killed = sorted((bench.history(campaign, nth, "compile") for nth in range(2)), key=len)
+    assert [attempt["outcome"] for attempt in beside] == ["done"]
+    assert [attempt["outcome"] for attempt in killed] == ["failed", "done"]
+    assert (killed[0]["error_kind"], "out of memory?" in killed[0]["error"]) == ("host", True)
+    assert killed[0]["ended"] < beside[0]["ended"] <= killed[1]["started"], "alone"
+
+
+@pytest.mark.parametrize("who", ["worker", "worker, keeper and compiler"])
+def test_what_a_killed_builder_left_is_swept_by_the_next(
+    make_bench: MakeBench, made: Made, tmp_path: Path, who: str
+) -> None:
+    bench = own_store(make_bench, tmp_path)
+    bench.scenario({"tool": "compiler", "fault": "slow", "seconds": 90})
+    bench.worker("export,compile", "cpu")
+    campaign = bench.campaign(made.job())
+    log = bench.home / "logs" / "stages" / f"{bench.stage(campaign, 'compile')['id']}-1.log"
+    bench.files(lambda: log.exists() and "Compile started" in log.read_text(), 20, "compiler at work")
+    bench.scenario()
+    compilers = bench.processes("-aic-binary-dir")
+    [folder] = [name for name in building(bench) if not name.endswith(".lock")]
+    keeper, pool = bench.keeper(), bench.pool_process()
+    doomed = [pool] if who == "worker" else [*compilers, keeper, pool]
+    for process in doomed:
+        process.suspend()
+    for process in doomed:
+        process.kill()
+    bench.until(lambda: bench.stage(campaign, "compile")["state"] == "done", 30, "program")
+    how = "worker lost" if who == "worker" else "lease lapsed"
+    assert bench.ends(campaign, stage="compile") == [how, "done"]
+    assert all(ended(process) for process in compilers)
+    assert building(bench) == []
+    assert f"removed {folder}, left by a builder that died" in (bench.folder / "cpu.log").read_text()
+
+
+def test_in_a_store_too_small_for_two_models_one_waits_and_takes_the_room_of_the_other(
+    make_bench: MakeBench, made: Made, tmp_path: Path
+) -> None:
+    bench = own_store(make_bench, tmp_path, FARM_STORE_LIMIT="100M")
+    bench.scenario({"tool": "qaic-runner", "fault": "slow", "seconds": 2, "qid": 0})
+    bench.worker(CPU_QUEUES, "cpu")
+    bench.worker("device.0", "card")
+    other = dataclasses.replace(made.job(), model=str(save(encoder(width=64), tmp_path / "other.onnx")))
+    campaign = bench.campaign(made.job(), other)
+    bench.runner()
+    bench.scenario()
+    assert bench.stage(campaign, "export", 1)["state"] == "ready"
+    [wait] = bench.records.status(campaign)["waits"]
+    assert (wait["stage"], wait["for"], wait["stages"]) == ("export", "disk", 1)
+    assert "1 export wait for disk" in bench.farm("status", campaign).stdout
+    bench.until(lambda: bench.records.status(campaign)["state"] == "done", 40, "both results")
+    assert [len(bench.history(campaign, nth, "export")) for nth in range(2)] == [1, 1]
+    first, second = bench.records.results(campaign)
+    kept = {path.name for path in (Path(bench.env["FARM_STORE"]) / "objects").iterdir()}
+    assert not kept & {first["onnx_key"], first["qpc_key"]}
+    assert {second["onnx_key"], second["qpc_key"]} < kept
+    assert bench.history(campaign, 1, "export")[0]["started"] > bench.history(campaign)[0]["ended"]

@@ -1,0 +1,117 @@
+"""Artifacts spoilt between the stage that makes them and the stage that reads them: found out, made again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from farm.artifacts import Store
+from farm.domain.job import StageKind
+from farm.records.claims import MOST_REPAIRS
+from tests.faults.bench import Bench, Made
+from tests.faults.conftest import MakeBench
+
+
+@pytest.fixture
+def bench(make_bench: MakeBench, tmp_path: Path) -> Bench:
+    """A coordinator and one CPU worker over a store of their own; a card's worker comes later."""
+    found = make_bench(FARM_STORE=str(tmp_path / "store"), FARM_STORE_LIMIT="100G")
+    found.coordinator()
+    found.worker("export,compile,reference,compare", "cpu")
+    return found
+
+
+def done(bench: Bench, campaign: str, *kinds: StageKind) -> None:
+    for kind in kinds:
+        bench.until(lambda k=kind: bench.stage(campaign, k)["state"] == "done", 20, kind)  # type: ignore[misc]
+
+
+def artifact(bench: Bench, kind: StageKind) -> Path:
+    """The folder of the only artifact of a kind."""
+    [found] = (Path(bench.env["FARM_STORE"]) / "objects").glob(f"{kind}-*")
+    return found
+
+
+def flip(file: Path) -> None:
+    """One bit of the file's middle is another."""
+    with file.open("r+b") as stream:
+        stream.seek(file.stat().st_size // 2)
+        byte = stream.read(1)[0]
+        stream.seek(-1, 1)
+        stream.write(bytes([byte ^ 1]))
+
+
+def cut(file: Path) -> None:
+    with file.open("r+b") as stream:
+        stream.truncate(file.stat().st_size // 2)
+
+
+def finished(bench: Bench, campaign: str) -> dict[str, Any]:
+    bench.until(lambda: bench.records.jobs(campaign)[0]["state"] == "done", 30, "result")
+    [result] = bench.records.results(campaign)
+    assert (result["accuracy"], result["state"]) == ("pass", "done")
+    store = Store(Path(bench.env["FARM_STORE"]))
+    for folder in (store.root / "objects").iterdir():
+        assert store.open(folder.name) is not None
+    return result
+
+
+@pytest.mark.parametrize("spoil", [flip, cut])
+def test_an_export_and_its_program_spoilt_before_the_run_are_made_again(
+    bench: Bench, made: Made, spoil: Any
+) -> None:
+    campaign = bench.campaign(made.job())
+    done(bench, campaign, "export", "compile", "reference")
+    spoil(artifact(bench, "export") / "model.onnx")
+    spoil(artifact(bench, "compile") / "qpc" / "programqpc.bin")
+    bench.worker("device.0", "card")
+    result = finished(bench, campaign)
+    assert bench.ends(campaign, stage="export") == ["done", "done"]
+    assert bench.ends(campaign, stage="compile") == ["done", "done"]
+    assert bench.ends(campaign, stage="run") == ["input lost", "input lost", "done"]
+    assert bench.ends(campaign, stage="reference") == ["done"], "it is whole and stays"
+    assert result["attempts"] == 3
+    assert bench.card()["done"] == 1, "one run on the card"
+    lost = bench.history(campaign)[0]
+    assert "model.onnx" in lost["error"]
+    assert "error_kind" not in lost, "nobody is to blame"
+
+
+def test_a_reference_spoilt_before_the_comparison_is_made_again(bench: Bench, made: Made) -> None:
+    campaign = bench.campaign(made.job())
+    done(bench, campaign, "export", "compile", "reference")
+    flip(next(artifact(bench, "reference").glob("*.npy")))
+    bench.worker("device.0", "card")
+    finished(bench, campaign)
+    assert bench.ends(campaign, stage="compare") == ["input lost", "done"]
+    assert bench.ends(campaign, stage="reference") == ["done", "done"]
+    assert bench.ends(campaign, stage="run") == ["done"], "the card's time is not spent again"
+
+
+def test_a_program_spoilt_again_and_again_fails_its_job_and_a_retry_makes_it(
+    bench: Bench, made: Made
+) -> None:
+    campaign = bench.campaign(made.job())
+    done(bench, campaign, "export", "compile", "reference")
+    bench.worker("device.0", "card")
+    bench.good()
+    for lost in range(MOST_REPAIRS + 1):
+        bench.records.drain("0")
+        bench.until(lambda: bench.runs(campaign)["ready"], 20, "program")
+        cut(artifact(bench, "compile") / "qpc" / "programqpc.bin")
+        bench.records.resume("0")
+        bench.until(lambda n=lost: len(bench.ends(campaign)) > n, 20, "try")  # type: ignore[misc]
+    for failure in range(3):
+        bench.until(lambda n=failure: len(bench.ends(campaign)) == MOST_REPAIRS + n + 1, 10, "end")  # type: ignore[misc]
+        bench.pass_time(8)
+    assert bench.ends(campaign, stage="run") == ["input lost"] * MOST_REPAIRS + ["failed"] * 3
+    assert bench.ends(campaign, stage="compile") == ["done"] * (1 + MOST_REPAIRS)
+    [job] = bench.records.jobs(campaign)
+    assert (job["state"], job["error_kind"]) == ("failed", "host")
+    assert "again and again" in job["error"]
+    assert bench.card()["health"] == "good"
+    bench.records.retry([campaign], failed_only=True)
+    finished(bench, campaign)
+    assert bench.card()["done"] == 1
