@@ -6,6 +6,7 @@ import importlib.util
 import os
 import secrets
 import shutil
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +71,9 @@ def configure(folder: Path, name: str, *, durable: bool) -> RedisServer:
     fd = os.open(config, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(fd, "w") as stream:
         stream.write("\n".join(lines) + "\n")
-    return RedisServer([find_server(), str(config)], f"unix://:{password}@{sock}")
+    # The server of a farm that was killed here may still be ending: two would write the same files.
+    argv = [sys.executable, "-m", "farm.local.alone", str(data / "lock"), find_server(), str(config)]
+    return RedisServer(argv, f"unix://:{password}@{sock}")
 
 
 def _short_socket(data: Path) -> Path:

@@ -264,10 +264,10 @@ def _detached(options: UpOptions, home: Home, tell: Callable[[str], None]) -> in
         state = home.read_state()
         if state is not None:
             try:
-                missing = _missing(open_records(state["redis_url"], home=home.root, retries=0))
+                missing = _missing(open_records(state["redis_url"], home=home.root, retries=0), state["pid"])
             except RecordsLost as error:
                 raise RecordsLost(f"up, but it takes no work: {error}") from error
-            except Unreachable:
+            except (Unreachable, psutil.NoSuchProcess):
                 missing = "its Redis"
             if not missing:
                 tell(f"up: {state['cards']} cards; `farm status` watches, `farm down` stops it")
@@ -276,13 +276,19 @@ def _detached(options: UpOptions, home: Home, tell: Callable[[str], None]) -> in
     raise FarmError(f"no {missing} within {READY_S:.0f} s: see {home.logs}; the farm goes on starting")
 
 
-def _missing(records: Records) -> str:
-    """What a ready farm still lacks, '' when it is ready."""
-    if not records.coordinator_alive():
+def _missing(records: Records, supervisor: int) -> str:
+    """What a ready farm still lacks, '' when it is ready.
+
+    Only what its own supervisor started counts: processes of an earlier farm may still be ending.
+    """
+    own = {process.pid for process in psutil.Process(supervisor).children(recursive=True)}
+    if not own & {int(name.split(":")[1]) for name in records.fleet.coordinators()}:
         return "coordinator"
-    if not any("export" in worker["queues"] for worker in records.fleet.workers()):
+    workers = [worker for worker in records.fleet.workers() if int(worker["pid"]) in own]
+    if not any("export" in worker["queues"] for worker in workers):
         return "CPU worker"
-    if not any(card["health"] == "good" for card in records.cards()):
+    good = {card["queue"] for card in records.cards() if card["health"] == "good"}
+    if not any(worker["card"] in good for worker in workers):
         return "good card"
     return ""
 

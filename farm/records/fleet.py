@@ -149,11 +149,15 @@ class Fleet:
         """Advance the farm clock; the stages whose lease has lapsed."""
         return list(self._scripts.run("tick", coordinator, SILENT_MS))
 
-    def coordinator_alive(self) -> bool:
-        """Whether some coordinator ticked lately."""
+    def coordinators(self) -> set[str]:
+        """The coordinators that ticked lately: host, pid and more, separated by colons."""
         seconds, micros = self._redis.time()
         since = seconds * 1000 + micros // 1000 - COORDINATOR_MS
-        return bool(self._redis.zcount(keys.COORDINATORS, since, "+inf"))
+        return set(self._redis.zrange(keys.COORDINATORS, since, "+inf", byscore=True))
+
+    def coordinator_alive(self) -> bool:
+        """Whether some coordinator ticked lately."""
+        return bool(self.coordinators())
 
     def workers(self) -> list[dict[str, Any]]:
         """The workers that are there: worker, queues, node, pid, card, state, stage."""

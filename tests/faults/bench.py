@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,8 @@ class Made:
 
     def job(self, **changes: Any) -> Job:
         """A one-second job of the small model."""
-        return Job(str(self.model), "default", "balanced", CONFIG, weights="local", seconds=1, **changes)
+        job = Job(str(self.model), "default", "balanced", CONFIG, weights="local", seconds=1)
+        return replace(job, **changes)
 
 
 class Bench:

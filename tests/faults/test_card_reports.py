@@ -1,4 +1,4 @@
-"""What the farm's documents tell of a card that failed: its quarantine and return, the job's way, the result."""
+"""What a card that misbehaves looks like: `farm devices`, a job's history, the result record."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -91,6 +92,12 @@ def submit(farm: LocalFarm, repeat: int, *options: str) -> str:
     return done.stdout.split()[-1]
 
 
+def slow_runs(farm: LocalFarm, seconds: int) -> None:
+    """Each run takes that much longer from now on."""
+    rule = {"tool": "qaic-runner", "fault": "slow", "seconds": seconds}
+    (Path(farm.state()["sdk_root"]) / "scenario.json").write_text(json.dumps({"rules": [rule]}))
+
+
 def records(farm: LocalFarm) -> Records:
     return Records(connect(farm.state()["redis_url"]))
 
@@ -116,8 +123,7 @@ def test_with_its_own_redis_nothing_is_lost_over_kills_and_down_and_up(farm: Loc
     farm.run("up", *ONE_CARD)
     assert (farm.home / "up.json").stat().st_mode & 0o777 == 0o600
     by_hand_finds_the_broker(farm)
-    scenario = Path(farm.state()["sdk_root"]) / "scenario.json"
-    scenario.write_text('{"rules": [{"tool": "qaic-runner", "fault": "slow", "seconds": 2}]}')
+    slow_runs(farm, 2)
     campaign = submit(farm, 3)
     found = records(farm)
     until(farm, lambda: found.status(campaign)["stages"]["run"]["running"], 60, "run")
@@ -185,3 +191,24 @@ def test_two_ups_at_once_make_one_farm(farm: LocalFarm) -> None:
             process.terminate()
         for process in starting:
             process.communicate(timeout=60)
+
+
+def test_a_killed_supervisor_is_followed_by_another_and_nothing_is_lost(farm: LocalFarm) -> None:
+    farm.run("up", *ONE_CARD)
+    slow_runs(farm, 2)
+    campaign = submit(farm, 2)
+    found = records(farm)
+    until(farm, lambda: found.status(campaign)["stages"]["run"]["running"], 60, "run")
+    found.client.close()
+    before = farm.processes()
+    psutil.Process(farm.state()["pid"]).kill()
+    began = time.monotonic()
+    farm.run("up", *ONE_CARD)
+    print(f"supervisor killed -> another farm ready: {time.monotonic() - began:.1f} s")
+    farm.run("wait", campaign)
+    results = farm.results(campaign)
+    assert [r["state"] for r in results] == ["done"] * 2
+    attempts = [a["outcome"] for r in results for a in history(farm, r["job"])]
+    print(f"0 lost, {len(attempts) - 2} extra runs")
+    assert attempts == ["done"] * 2, "what ran when its supervisor died was finished"
+    until(farm, lambda: not any(p.is_running() for p in before), 20, "end of all that the first one started")
