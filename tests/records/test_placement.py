@@ -127,3 +127,11 @@ def test_a_stopping_worker_claims_nothing(records: Records) -> None:
     records.fleet.stopping(worker)
     assert records.fleet.ring() == []
     assert scene.claim(records, worker, "export") is None
+
+
+def test_a_card_that_may_not_take_the_job_is_no_other_card(records: Records) -> None:
+    for qid, nsp in ((0, 14), (1, 14), (2, 16)):
+        scene.card(records, qid, nsp=nsp)
+    assert records.fleet.cards_for(scene.job()) == {"device.0", "device.1", "device.2"}
+    assert records.fleet.cards_for(scene.job(devices=("1",))) == {"device.1"}
+    assert records.fleet.cards_for(scene.job(cores=16, instances=1)) == {"device.2"}
