@@ -4,8 +4,7 @@ local function cancel(stage)
   if not s[1] or FINAL[s[1]] then return 0 end
   unqueue(stage, s[2], s[3])
   if s[1] == 'claimed' then
-    let_go(stage)
-    close_attempt(stage, tonumber(s[5]), {outcome = 'cancelled'})
+    end_attempt(stage, tonumber(s[5]), {outcome = 'cancelled'})
     end_build(stage, s[4], nil)
   end
   move(stage, 'cancelled')

@@ -76,8 +76,7 @@ if not found then return {} end
 local s = key('s', found)
 local campaign = call('HGET', s, 'campaign')
 if taken then
-  let_go(found)
-  close_attempt(found, taken, {outcome = 'taken over', by = queue})
+  end_attempt(found, taken, {outcome = 'taken over', by = queue})
   move(found, 'ready')
 end
 unqueue(found, kind, campaign)

@@ -15,10 +15,14 @@ if lapse then
 elseif r[1] == 'ready' then
   unqueue(stage, r[5], r[6])
 end
-let_go(stage)
-close_attempt(stage, tonumber(r[4]), entry)
+if lapse then
+  let_go(stage)
+  close_attempt(stage, tonumber(r[4]), entry)
+else
+  end_attempt(stage, tonumber(r[4]), entry)
+  call('HSET', at, 'settled', token)
+end
 end_build(stage, token, verdict == 'done' and ARGV[13] or nil)
-if not lapse then call('HSET', at, 'settled', token) end
 call('HSET', at, 'failures', ARGV[8], 'error_kind', ARGV[5], 'error', ARGV[6], 'log', ARGV[7])
 if ARGV[14] == '1' then claim_whole_node(stage) end
 if ARGV[10] ~= '' then
