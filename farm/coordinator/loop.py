@@ -1,7 +1,8 @@
 """The coordinator's loop. It remembers nothing: any number may run, be killed and start again.
 
 Each pass advances the farm clock (which follows Redis's time once, however many coordinators tick), hands
-back the stages whose lease has lapsed, and rings queues where work and an idle worker coincide.
+back the stages whose lease has lapsed, and rings queues where work and an idle worker coincide. Where there
+is nothing of that, it recounts.
 """
 
 from __future__ import annotations
@@ -35,9 +36,18 @@ class Coordinator:
 
     def step(self) -> int:
         """One pass; the number of bells rung."""
-        for stage in self.records.fleet.tick(self.name):
+        lapsed = self.records.fleet.tick(self.name)
+        for stage in lapsed:
             self._lapse(stage)
-        return self.bells.ring(self.records.fleet.ring())
+        rung = self.bells.ring(self.records.fleet.ring())
+        if not lapsed and not rung:
+            self._recount()
+        return rung
+
+    def _recount(self) -> None:
+        """Nothing is to be done: hold the counters against the records, a little further each time."""
+        for drift in self.records.recount.step():
+            log.warning("a counter had drifted and was repaired: %s", drift, extra={"action": "drift"})
 
     def _lapse(self, stage: str) -> None:
         """Nobody renewed the lease: keeper or host are lost. The stage becomes claimable again."""

@@ -11,6 +11,7 @@ CARDS = "farm:cards"
 WORKERS = "farm:workers"
 COORDINATORS = "farm:coordinators"
 ARTIFACTS = "farm:artifacts"
+LEASES = "farm:leases"
 WAITS = "farm:waits"
 CHANGED = "farm:changed"
 

@@ -13,6 +13,7 @@ from farm.records.claims import Claims
 from farm.records.connection import Client, connect
 from farm.records.fleet import Fleet
 from farm.records.queries import Queries
+from farm.records.recount import Recount
 from farm.records.scripts import Scripts
 from farm.records.upgrade import upgrade
 
@@ -26,6 +27,7 @@ class Records:
         self.claims = Claims(self._scripts, lease_s)
         self.fleet = Fleet(self._scripts)
         self.artifacts = Artifacts(self._scripts)
+        self.recount = Recount(self._scripts)
         self.queries = Queries(client)
         self._check_schema()
 

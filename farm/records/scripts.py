@@ -15,7 +15,8 @@ from farm.records.keys import attempts
 
 NAMES = (
     "absent", "beat", "build", "cancel", "card", "claim", "condemn", "gone", "health", "leave", "open",
-    "overview", "register", "renew", "repair", "retry", "ring", "running", "settle", "tick",
+    "overview", "recount", "register", "renew", "repair", "restock", "retry", "ring", "running", "settle",
+    "tick",
 )  # fmt: skip
 #: What every script begins with.
 SHARED = ("prelude", "artifacts", "room")

@@ -1,10 +1,10 @@
 -- The key schema, and what every transition shares. The only place that spells a key, with keys.py.
 --
 -- farm:meta             hash    schema, farm_id; clock: the farm clock, ms; wall: Redis's time at the last tick, ms;
---                               stored: bytes of the artifacts in farm:artifacts
+--                               stored: bytes of the artifacts in farm:artifacts; drift: counters that a recount repaired
 -- farm:campaigns        zset    campaign -> created, ms
 -- farm:c:<campaign>     hash    label, priority, created, state (staging|open), devices (JSON list of queues, '' for any card), command;
---                               counters s:<kind>:<state>, j:<state>, expected, expected_done; since:<kind>
+--                               counters s:<kind>:<state>, j:<state>, expected, expected_done; changes: of those counters; since:<kind>
 -- farm:c:<campaign>:jobs list   job ids in the order of submission
 -- farm:j:<job>          hash    campaign, spec (JSON), stages (JSON kind -> stage id), state, finished; archive (JSON list)
 -- farm:s:<stage>        hash    campaign, kind, job, ask, needs, feeds (JSON), blockers, state, score, expected; of a run: cores, devices (JSON);
@@ -96,6 +96,7 @@ local function move(stage, to)
   call('HSET', at, 'state', to)
   call('HINCRBY', key('c', campaign), 's:' .. kind .. ':' .. from, -1)
   call('HINCRBY', key('c', campaign), 's:' .. kind .. ':' .. to, 1)
+  call('HINCRBY', key('c', campaign), 'changes', 1)
   if kind == 'run' and FINAL[to] then
     call('HINCRBYFLOAT', key('c', campaign), 'expected_done', r[5] or '0')
   end

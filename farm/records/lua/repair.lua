@@ -42,6 +42,7 @@ if not ready and (not repair or FINAL[state]) then
   if p[6] then call('HSET', key('s', repair), 'room', p[6]) end
   if ARGV[6] ~= '' then call('HSET', key('s', repair), 'again', ARGV[6]) end
   call('HINCRBY', key('c', r[6]), 's:' .. kind .. ':' .. (open == 0 and 'ready' or 'waiting'), 1)
+  call('HINCRBY', key('c', r[6]), 'changes', 1)
   if open == 0 then enqueue(repair) end
 end
 if not ready and call('HGET', key('a', artifact), 'state') == 'present' then forget(artifact) end

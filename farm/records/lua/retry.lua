@@ -63,4 +63,5 @@ for _, stage in ipairs(order) do
 end
 set_job(job, 'waiting')
 call('HDEL', at, 'finished')
+call('HINCRBY', key('c', call('HGET', at, 'campaign')), 'changes', 1)
 return 1
