@@ -111,6 +111,22 @@ def test_a_retried_job_is_compared_though_its_reference_had_failed(records: Reco
     scene.check_counters(records, [campaign])
 
 
+def test_a_result_keeps_its_flag_when_its_reference_is_made_again_for_another(records: Records) -> None:
+    campaign = scene.submit(records, scene.job(), scene.job(repeat=1))
+    worker, card = scene.cpu(records), scene.card(records)
+    scene.until_run(records, worker)
+    for _ in range(2):
+        scene.do(records, card, "run", "device.0")
+    fail(records, scene.must_claim(records, worker, "reference"), "out of memory")
+    before = records.results(campaign)
+    assert [result["flags"] for result in before] == [["reference_failed"]] * 2
+    assert records.retry([f"{campaign}.1"], failed_only=False) == 1
+    scene.do(records, card, "run", "device.0")
+    scene.do(records, worker, "reference")
+    scene.do(records, worker, "compare")
+    assert [result["flags"] for result in records.results(campaign)] == [[], ["reference_failed"]]
+
+
 def test_a_failed_repair_that_the_job_does_not_name_starts_over_too(records: Records) -> None:
     """The export was repaired for the reference after the job had failed: the job names the old one."""
     campaign = scene.submit(records, scene.job())
