@@ -1,7 +1,8 @@
 """The coordinator's loop. It remembers nothing: any number may run, be killed and start again.
 
 Each pass advances the farm clock (which follows Redis's time once, however many coordinators tick), hands
-back the stages whose lease has lapsed, and rings queues where work and an idle worker coincide.
+back the stages whose lease has lapsed, and rings queues where work and an idle worker coincide. Where there
+is nothing of that, it recounts.
 """
 
 from __future__ import annotations
@@ -43,7 +44,14 @@ class Coordinator:
         queues = self.records.fleet.ring()
         undelivered = self.bells.ring(queues)
         self.records.fleet.unring(undelivered)
+        if not lapsed and not queues:
+            self._recount()
         return len(queues) - len(undelivered)
+
+    def _recount(self) -> None:
+        """Nothing is to be done: hold the counters against the records, a little further each time."""
+        for drift in self.records.recount.step():
+            log.warning("a counter had drifted and was repaired: %s", drift, extra={"action": "drift"})
 
     def _lapse(self, stage: str) -> None:
         """Nobody renewed the lease: keeper or host are lost. The stage becomes claimable again."""

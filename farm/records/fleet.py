@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from farm.domain.errors import BadInput
+from farm.domain.job import Job
 from farm.domain.sizes import MIB
 from farm.records import keys
 from farm.records.scripts import Scripts
+from farm.records.submissions import queues_of
 
 #: A worker silent for this long on the farm clock is forgotten; its keeper beats every 2 s.
 SILENT_MS = 10_000
@@ -90,6 +92,16 @@ class Fleet:
     def card_queues(self) -> set[str]:
         """The queues of all known cards."""
         return set(self._redis.smembers(keys.CARDS))
+
+    def cards_for(self, job: Job) -> set[str]:
+        """Queues of the known cards that the job may run on by name and NSPs, whatever their health."""
+        wanted = queues_of(job)
+        return {
+            queue
+            for queue in self.card_queues()
+            if (not wanted or queue in wanted)
+            and int(self._redis.hget(keys.card(queue), "nsp_total") or 0) >= job.config.cores_needed
+        }
 
     def health(self, queue: str) -> str | None:
         """The card's health, None for an unknown card."""

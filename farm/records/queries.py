@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from farm.domain.errors import BadInput
@@ -261,7 +261,11 @@ def _result(
 ) -> dict[str, Any]:
     outcomes = {kind: json.loads(s["outcome"]) for kind, s in stages.items() if s.get("outcome")}
     kind, error = _blame(stages)
-    side: Sequence[str] = [k for k in ("reference", "compare") if stages[k]["state"] == "failed"]
+    # A result keeps its flag when its reference is made again for another job: its compare is blocked still.
+    uncompared = stages["run"]["state"] == "done" and stages["compare"]["state"] == "blocked"
+    side = [kind for kind in ("reference", "compare") if stages[kind]["state"] == "failed"]
+    if uncompared and not side:
+        side = ["reference"]
     return compose(
         Job.from_json(json.loads(record["spec"])),
         outcomes,

@@ -17,6 +17,7 @@ from farm.records.fleet import Fleet
 from farm.records.identity import begin, read_seen
 from farm.records.memory import Memory, Seen
 from farm.records.queries import Queries
+from farm.records.recount import Recount
 from farm.records.scripts import Scripts
 from farm.records.upgrade import upgrade
 
@@ -34,6 +35,7 @@ class Records:
         self.claims = Claims(self._scripts, lease_s)
         self.fleet = Fleet(self._scripts)
         self.artifacts = Artifacts(self._scripts)
+        self.recount = Recount(self._scripts)
         self.queries = Queries(client)
 
     def _open(self) -> None:

@@ -16,8 +16,8 @@ from farm.records.memory import FIELDS, Memory
 
 NAMES = (
     "absent", "beat", "build", "cancel", "card", "claim", "condemn", "gone", "health", "leave", "open",
-    "overview", "refresh", "register", "renew", "repair", "retry", "ring", "running", "settle", "tick",
-    "unring", "upgrade",
+    "overview", "recount", "refresh", "register", "renew", "repair", "restock", "retry", "ring", "running",
+    "settle", "tick", "unring", "upgrade",
 )  # fmt: skip
 #: What every script begins with.
 SHARED = ("prelude", "fence", "artifacts", "room")

@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from farm.domain.errors import BadInput, StageFailed, Unreachable
+from farm.domain.job import Job
 from farm.domain.queues import qid_of
 from farm.domain.result import iso
 from farm.records import Records
@@ -106,9 +107,9 @@ class Card:
         """Whether the records know who holds the card."""
         return patiently(lambda: self._records.fleet.in_use(self.queue))
 
-    def others(self) -> set[str]:
-        """The farm's other cards."""
-        return patiently(self._records.fleet.card_queues) - {self.queue}
+    def others(self, job: Job) -> set[str]:
+        """The farm's other cards that the job may run on."""
+        return patiently(lambda: self._records.fleet.cards_for(job)) - {self.queue}
 
     def is_good(self, queue: str) -> bool:
         """Whether another card is in good health."""

@@ -265,7 +265,7 @@ class WorkerProcess:
             cleared = [c for c in claim.cards_failed if self.card.is_good(c)]
             if self.card.probe(strike=str(error)):
                 cleared.append(self.card.queue)
-            elsewhere = bool(self.card.others() - set(claim.cards_failed))
+            elsewhere = claim.job is not None and bool(self.card.others(claim.job) - set(claim.cards_failed))
         verdict = after_failure(error.kind, claim.failures, claim.cards_failed, cleared, elsewhere)
         answer = patiently(
             lambda: self.records.claims.ended(

@@ -77,3 +77,37 @@ def test_a_worker_that_dies_while_it_proves_a_card_leaves_the_card_to_the_next(r
     records.fleet.leave(first)
     assert records.fleet.ring() == ["device.0"]
     assert isinstance(records.claims.claim(second, "device.0", "run", "c"), Probe)
+
+
+def test_a_card_whose_prober_fell_silent_is_proved_by_the_next(records: Records) -> None:
+    first, second = scene.card(records, good=False), scene.card(records, worker="second", good=False)
+    assert isinstance(records.claims.claim(first, "device.0", "run", "a"), Probe)
+    scene.advance(records, 6)
+    records.fleet.beat(second)
+    records.client.zadd("farm:workers", {first: 0})
+    scene.advance(records, 5, beating=False)
+    records.fleet.tick("test")
+    assert [w["worker"] for w in records.fleet.workers()] == [second]
+    assert isinstance(records.claims.claim(second, "device.0", "run", "b"), Probe)
+
+
+def test_a_keeper_that_names_a_finished_attempt_registers_an_idle_worker(records: Records) -> None:
+    """It was silent, its worker finished meanwhile, and the keeper has not heard of that yet."""
+    scene.submit(records, scene.job(), scene.job("bert-base-uncased"))
+    worker = scene.cpu(records)
+    claim = scene.must_claim(records, worker, "export")
+    scene.advance(records, 12, beating=False)
+    records.fleet.tick("test")
+    assert records.claims.done(claim.stage, claim.token, {"key": "k"}) == "ok"
+    records.fleet.register(worker, scene.CPU, node="host", pid=1, stage=claim.stage)
+    assert [(w["state"], w.get("stage")) for w in records.fleet.workers()] == [("idle", None)]
+    assert scene.claim(records, worker, "export") is not None
+
+
+def test_a_worker_that_registers_twice_keeps_what_it_claimed(records: Records) -> None:
+    scene.submit(records, scene.job(), scene.job("bert-base-uncased"))
+    worker = scene.cpu(records)
+    claim = scene.must_claim(records, worker, "export")
+    scene.cpu(records)
+    assert [(w["state"], w.get("stage")) for w in records.fleet.workers()] == [("busy", claim.stage)]
+    assert scene.claim(records, worker, "export") is None

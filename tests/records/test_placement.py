@@ -140,3 +140,11 @@ def test_of_idle_cards_the_one_that_was_idle_longest_is_rung(records: Records) -
     scene.submit(records, scene.job("next"))
     scene.until_run(records, worker)
     assert [queue for queue in records.fleet.ring() if queue.startswith("device.")] == ["device.0"]
+
+
+def test_a_card_that_may_not_take_the_job_is_no_other_card(records: Records) -> None:
+    for qid, nsp in ((0, 14), (1, 14), (2, 16)):
+        scene.card(records, qid, nsp=nsp)
+    assert records.fleet.cards_for(scene.job()) == {"device.0", "device.1", "device.2"}
+    assert records.fleet.cards_for(scene.job(devices=("1",))) == {"device.1"}
+    assert records.fleet.cards_for(scene.job(cores=16, instances=1)) == {"device.2"}

@@ -235,44 +235,6 @@ def test_cancelling_one_job_leaves_what_another_needs(records: Records) -> None:
     scene.check_counters(records, [campaign])
 
 
-def test_retry_runs_a_failed_job_again_and_archives_the_old_result(records: Records) -> None:
-    campaign = scene.submit(records, scene.job(), scene.job("bert-base-uncased"))
-    worker, card = scene.cpu(records), scene.card(records)
-    claim = scene.must_claim(records, worker, "export")
-    records.claims.ended(claim.stage, claim.token, after_failure("input", {}, []), error="hub down")
-    assert records.retry([campaign], failed_only=True) == 1
-    scene.check_counters(records, [campaign])
-    again = scene.do(records, worker, "export")
-    assert again.stage == claim.stage
-    assert again.attempt == 2
-    scene.until_run(records, worker)
-    for _ in range(2):
-        scene.do(records, card, "run", "device.0")
-    for _ in range(2):
-        scene.do(records, worker, "reference")
-        scene.do(records, worker, "compare")
-    assert records.status(campaign)["state"] == "done"
-    assert records.job(f"{campaign}.1")["archived"] + records.job(f"{campaign}.2")["archived"] == 1
-    scene.check_counters(records, [campaign])
-
-
-def test_retry_of_a_failed_job_asks_for_its_artifacts_again(records: Records) -> None:
-    campaign = scene.submit(records, scene.job(), scene.job(cores=1))
-    worker = scene.cpu(records)
-    scene.do(records, worker, "export")
-    first = scene.must_claim(records, worker, "compile")
-    records.claims.ended(first.stage, first.token, after_failure("input", {}, []), error="artifact lost")
-    assert records.retry([campaign], failed_only=True) == 1
-    scene.check_counters(records, [campaign])
-    again = scene.must_claim(records, worker, "export")
-    assert records.claims.build(again, "export-x") == "build", "the lost artifact can be made again"
-    records.claims.done(again.stage, again.token, {"key": "export-x"})
-    second = scene.do(records, worker, "compile")
-    third = scene.do(records, worker, "compile")
-    assert {second.stage, third.stage} >= {first.stage}
-    scene.check_counters(records, [campaign])
-
-
 def test_an_unproved_card_is_probed_before_it_gets_work(records: Records) -> None:
     scene.submit(records, scene.job())
     worker, card = scene.cpu(records), scene.card(records, good=False)

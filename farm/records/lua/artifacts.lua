@@ -50,6 +50,18 @@ local function unpark(artifact)
   call('DEL', key('a', artifact, 'waiters'))
 end
 
+-- This attempt is the one that builds the artifact.
+local function begin_build(stage, token, artifact)
+  call('HSET', key('a', artifact), 'state', 'building', 'stage', stage, 'token', token)
+  call('SADD', key('a', artifact, 'stages'), stage)
+end
+
+-- An attempt whose lease had lapsed goes on: it builds its artifact as before, unless somebody else does or did.
+local function build_again(stage, token)
+  local artifact = get(stage, 'artifact')
+  if artifact and call('EXISTS', key('a', artifact)) == 0 then begin_build(stage, token, artifact) end
+end
+
 -- The stage's attempt at its artifact ended. bytes: of the artifact that is there, '' where they were not told;
 -- nil: there is none of this attempt.
 local function end_build(stage, token, bytes)
@@ -57,9 +69,13 @@ local function end_build(stage, token, bytes)
   if not artifact or artifact == '' then return end
   local a = call('HMGET', key('a', artifact), 'state', 'token', 'bytes')
   local mine = a[1] == 'building' and a[2] == token
-  if bytes and (mine or a[1] == 'present') then
-    call('HSET', key('a', artifact), 'state', 'present')
-    keep(artifact, tonumber(bytes) or tonumber(a[3] or '0'))
+  if bytes then
+    -- Also after the lease lapsed: what depends on the stage reads the artifact, whoever is said to build it now.
+    call('SADD', key('a', artifact, 'stages'), stage)
+    if mine or a[1] == 'present' or not a[1] then
+      call('HSET', key('a', artifact), 'state', 'present')
+      keep(artifact, tonumber(bytes) or tonumber(a[3] or '0'))
+    end
   elseif mine then
     call('DEL', key('a', artifact))
     call('SREM', key('a', artifact, 'stages'), stage)

@@ -15,12 +15,11 @@ if a[1] == 'building' and a[3] ~= token then
   local b = call('HMGET', key('s', a[2]), 'state', 'token')
   if b[1] == 'claimed' and b[2] == a[3] then
     call('SADD', key('a', artifact, 'waiters'), stage)
-    let_go(stage)
-    close_attempt(stage, tonumber(r[3]), {outcome = 'parked', artifact = artifact})
+    end_attempt(stage, tonumber(r[3]), {outcome = 'parked', artifact = artifact})
     move(stage, 'waiting')
     return 'wait'
   end
 end
-call('HSET', key('a', artifact), 'state', 'building', 'stage', stage, 'token', token)
+begin_build(stage, token, artifact)
 call('HSET', key('s', stage), 'artifact', artifact)
 return 'build'

@@ -4,9 +4,9 @@ local function cancel(stage)
   if not s[1] or FINAL[s[1]] then return 0 end
   unqueue(stage, s[2], s[3])
   if s[1] == 'claimed' then
-    let_go(stage)
-    close_attempt(stage, tonumber(s[5]), {outcome = 'cancelled'})
+    end_attempt(stage, tonumber(s[5]), {outcome = 'cancelled'})
     end_build(stage, s[4], nil)
+    call('HSET', key('s', stage), 'overtaken', s[4])
   end
   move(stage, 'cancelled')
   for _, need in ipairs(cjson.decode(s[6])) do

@@ -77,8 +77,7 @@ if not found then return {} end
 local s = key('s', found)
 local campaign = call('HGET', s, 'campaign')
 if taken then
-  let_go(found)
-  close_attempt(found, taken, {outcome = 'taken over', by = queue})
+  end_attempt(found, taken, {outcome = 'taken over', by = queue})
   move(found, 'ready')
 end
 unqueue(found, kind, campaign)
@@ -89,7 +88,7 @@ move(found, 'claimed')
 local attempt = call('HINCRBY', s, 'attempt', 1)
 local node = call('HGET', w, 'node')
 call('HSET', s, 'token', token, 'worker', worker, 'node', node, 'queue', card and queue or '', 'claimed', now_ms(), 'phase', 'prepare')
-call('HDEL', s, 'artifact')
+call('HDEL', s, 'artifact', 'overtaken')
 if card then call('HSET', key('k', queue), 'turn', turn) end
 take(found, worker, card and queue or '', lease_ms)
 if card then call('ZADD', key('prepared'), call('HGET', s, 'expected') or 0, found) end

@@ -1,17 +1,19 @@
 -- The key schema, and what every transition shares. The only place that spells a key, with keys.py.
 --
 -- farm:meta             hash    schema; farm_id, epoch: which records these are (memory.py); clock: the farm clock, ms; wall: Redis's time at the last tick, ms;
---                               stored: bytes of the artifacts in farm:artifacts
+--                               stored: bytes of the artifacts in farm:artifacts; drift: counters that a recount repaired
 -- farm:campaigns        zset    campaign -> created, ms
 -- farm:c:<campaign>     hash    label, priority, created, state (staging|open), devices (JSON list of queues, '' for any card), command;
---                               counters s:<kind>:<state>, j:<state>, expected, expected_done; since:<kind>;
+--                               counters s:<kind>:<state>, j:<state>, expected, expected_done; changes: of those counters; since:<kind>;
 --                               pace: ms from one job's end to the next, last_end
 -- farm:c:<campaign>:jobs list   job ids in the order of submission
 -- farm:j:<job>          hash    campaign, spec (JSON), stages (JSON kind -> stage id), state, finished; archive (JSON list); asked: nonce of its last cancel or retry
 -- farm:s:<stage>        hash    campaign, kind, job, ask, needs, feeds (JSON), blockers, state, score, expected; of a run: cores, devices (JSON);
 --                               attempt, token, worker, node, queue, phase, claimed, ready; failures (JSON kind -> n), avoid (JSON list);
---                               artifact, outcome, error_kind, error, log; settled: the token last settled;
---                               room: "<memory> <store>", MiB, of a CPU stage that needs some; repairs: how many were made of it;
+--                               artifact, outcome, error_kind, error, log; token: none once the attempt is over; settled: the token last settled;
+--                               overtaken: the token of an attempt that a cancel ended;
+--                               room: "<memory> <store>", MiB, of a CPU stage that needs some; repairs: how many were made of it,
+--                               forgiven: those of them before its job was last retried;
 --                               again: of a repair, the revision that is to be made again
 -- farm:s:<stage>:attempts list  one JSON entry an attempt, oldest first
 -- farm:ready:<kind>     zset    campaign -> turn last served (a campaign is here while it is open and has ready stages)
@@ -109,6 +111,7 @@ local function move(stage, to)
   call('HSET', at, 'state', to)
   call('HINCRBY', key('c', campaign), 's:' .. kind .. ':' .. from, -1)
   call('HINCRBY', key('c', campaign), 's:' .. kind .. ':' .. to, 1)
+  call('HINCRBY', key('c', campaign), 'changes', 1)
   if kind == 'run' and FINAL[to] then
     call('HINCRBYFLOAT', key('c', campaign), 'expected_done', r[5] or '0')
   end
@@ -145,6 +148,24 @@ local function make_ready(stage, delay_ms)
   end
 end
 
+-- A worker would answer no bell any more.
+local function not_idle(worker)
+  for _, q in ipairs(cjson.decode(call('HGET', key('w', worker), 'queues') or '[]')) do
+    call('SREM', key('idle', q), worker)
+  end
+end
+
+-- A worker is gone, or was silent for too long: its card is proved by the next.
+local function forget_worker(worker)
+  not_idle(worker)
+  local card = call('HGET', key('w', worker), 'card')
+  if card and card ~= '' and call('HGET', key('k', card), 'prober') == worker then
+    call('HDEL', key('k', card), 'probing', 'prober')
+  end
+  call('ZREM', key('workers'), worker)
+  call('DEL', key('w', worker))
+end
+
 -- A worker takes a stage up: the lease runs, the worker is busy, the card is spoken for.
 local function take(stage, worker, queue, lease_ms)
   call('ZADD', key('leases'), clock() + lease_ms, stage)
@@ -157,6 +178,13 @@ local function take(stage, worker, queue, lease_ms)
   if queue ~= '' then call('SADD', key('k', queue, 'claims'), stage) end
   local s = call('HMGET', key('s', stage), 'room', 'node')
   if s[1] then call('HSET', key('admitted'), stage, s[1] .. ' ' .. s[2]) end
+end
+
+-- A run holds its card.
+local function hold(stage, queue)
+  local s = call('HMGET', key('s', stage), 'job', 'expected')
+  call('SADD', key('k', queue, 'running'), stage)
+  call('HSET', key('k', queue), 'stage', stage, 'job', s[1], 'since', clock(), 'expected', s[2] or '0')
 end
 
 -- The attempt at hand ends: the lease, the worker and the card are free of it.
@@ -201,6 +229,14 @@ local function note_late(stage, attempt, note)
   local entry = cjson.decode(call('LINDEX', list, attempt - 1))
   entry.late = note
   call('LSET', list, attempt - 1, cjson.encode(entry))
+end
+
+-- The attempt at hand is over for good: whoever still speaks for it is refused. Only a lease that lapsed leaves the
+-- token, so that its owner may come back before anybody else claims.
+local function end_attempt(stage, attempt, fields)
+  let_go(stage)
+  close_attempt(stage, attempt, fields)
+  call('HDEL', key('s', stage), 'token')
 end
 
 local function block(stage, because)

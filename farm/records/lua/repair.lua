@@ -13,7 +13,7 @@ end
 -- A run and a compare read the export too, which is not among what they wait for.
 if not producer then producer = cjson.decode(call('HGET', key('j', r[5]), 'stages'))[kind] end
 local origin = string.match(producer, '^(.*)~%d+$') or producer
-local p = call('HMGET', key('s', origin), 'repairs', 'ask', 'needs', 'score', 'expected', 'room')
+local p = call('HMGET', key('s', origin), 'repairs', 'ask', 'needs', 'score', 'expected', 'room', 'outcome', 'forgiven')
 local made = tonumber(p[1] or '0')
 
 local repair = made > 0 and origin .. '~' .. made or nil
@@ -24,7 +24,7 @@ if state == 'done' then
   ready = get(repair, 'artifact') ~= artifact or last.ended > tonumber(r[7])
 end
 if not ready and (not repair or FINAL[state]) then
-  if made >= tonumber(ARGV[7]) then return 'spent' end
+  if made - tonumber(p[8] or '0') >= tonumber(ARGV[7]) then return 'spent' end
   repair = origin .. '~' .. (made + 1)
   call('HSET', key('s', origin), 'repairs', made + 1)
   local open = 0
@@ -37,9 +37,12 @@ if not ready and (not repair or FINAL[state]) then
   end
   call('HSET', key('s', repair), 'campaign', r[6], 'kind', kind, 'ask', p[2], 'needs', p[3], 'feeds', '[]', 'blockers', open,
     'state', open == 0 and 'ready' or 'waiting', 'score', p[4], 'expected', p[5])
+  -- Until it is done, who reads it through the job, and does not wait for it, reads what was made before.
+  if p[7] then call('HSET', key('s', repair), 'outcome', p[7]) end
   if p[6] then call('HSET', key('s', repair), 'room', p[6]) end
   if ARGV[6] ~= '' then call('HSET', key('s', repair), 'again', ARGV[6]) end
   call('HINCRBY', key('c', r[6]), 's:' .. kind .. ':' .. (open == 0 and 'ready' or 'waiting'), 1)
+  call('HINCRBY', key('c', r[6]), 'changes', 1)
   if open == 0 then enqueue(repair) end
 end
 if not ready and call('HGET', key('a', artifact), 'state') == 'present' then forget(artifact) end
@@ -78,8 +81,7 @@ local function point(from)
   for _, next in ipairs(cjson.decode(s[2])) do point(next) end
 end
 
-let_go(stage)
-close_attempt(stage, tonumber(r[3]), {outcome = 'input lost', error = ARGV[5]})
+end_attempt(stage, tonumber(r[3]), {outcome = 'input lost', error = ARGV[5]})
 end_build(stage, token, nil)
 local blockers = 0
 for _, need in ipairs(needs) do

@@ -1,10 +1,9 @@
 -- ARGV: stage, token, host. The card is held: the run starts. Answers 1, or 0 when the attempt is not its own any more.
 local stage, token = ARGV[1], ARGV[2]
-local r = call('HMGET', key('s', stage), 'state', 'token', 'queue', 'job', 'expected')
+local r = call('HMGET', key('s', stage), 'state', 'token', 'queue')
 if r[1] ~= 'claimed' or r[2] ~= token then return 0 end
 call('HSET', key('s', stage), 'phase', 'run')
 call('ZREM', key('prepared'), stage)
-call('SADD', key('k', r[3], 'running'), stage)
-call('HSET', key('k', r[3]), 'stage', stage, 'job', r[4], 'since', clock(), 'expected', r[5] or '0')
+hold(stage, r[3])
 tell(call('HGET', key('s', stage), 'campaign'))
 return 1

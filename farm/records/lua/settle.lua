@@ -4,14 +4,11 @@
 -- Answers 'ok', 'again' (settled with this token before), or 'late' (a later attempt, or cancel, came first).
 local stage, token, verdict, outcome = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local at = key('s', stage)
-local r = call('HMGET', at, 'state', 'token', 'settled', 'attempt', 'kind', 'campaign', 'queue', 'avoid')
+local r = call('HMGET', at, 'state', 'token', 'settled', 'attempt', 'kind', 'campaign', 'queue', 'avoid', 'overtaken')
 if r[3] == token then return 'again' end
 local entry = {outcome = ARGV[11], error_kind = ARGV[5] ~= '' and ARGV[5] or nil, error = ARGV[6] ~= '' and ARGV[6] or nil, log = ARGV[7] ~= '' and ARGV[7] or nil}
-if r[2] ~= token then return 'late' end
-if r[1] ~= 'claimed' and r[1] ~= 'ready' then
-  note_late(stage, tonumber(r[4]), ARGV[11])
-  return 'late'
-end
+if r[9] == token then note_late(stage, tonumber(r[4]), ARGV[11]) end
+if r[2] ~= token or not (r[1] == 'claimed' or r[1] == 'ready') then return 'late' end
 local lapse = ARGV[12] == '1'
 if lapse then
   local due = call('ZSCORE', key('leases'), stage)
@@ -19,10 +16,14 @@ if lapse then
 elseif r[1] == 'ready' then
   unqueue(stage, r[5], r[6])
 end
-let_go(stage)
-close_attempt(stage, tonumber(r[4]), entry)
+if lapse then
+  let_go(stage)
+  close_attempt(stage, tonumber(r[4]), entry)
+else
+  end_attempt(stage, tonumber(r[4]), entry)
+  call('HSET', at, 'settled', token)
+end
 end_build(stage, token, verdict == 'done' and ARGV[13] or nil)
-if not lapse then call('HSET', at, 'settled', token) end
 call('HSET', at, 'failures', ARGV[8], 'error_kind', ARGV[5], 'error', ARGV[6], 'log', ARGV[7])
 if ARGV[14] == '1' then claim_whole_node(stage) end
 if ARGV[10] ~= '' then

@@ -11,9 +11,6 @@ for _, stage in ipairs(call('ZRANGEBYSCORE', key('later'), '-inf', at, 'LIMIT', 
   if get(stage, 'state') == 'ready' then enqueue(stage) end
 end
 for _, worker in ipairs(call('ZRANGEBYSCORE', key('workers'), '-inf', at - tonumber(ARGV[2]), 'LIMIT', 0, 200)) do
-  local queues = call('HGET', key('w', worker), 'queues')
-  for _, q in ipairs(cjson.decode(queues or '[]')) do call('SREM', key('idle', q), worker) end
-  call('ZREM', key('workers'), worker)
-  call('DEL', key('w', worker))
+  forget_worker(worker)
 end
 return call('ZRANGEBYSCORE', key('leases'), '-inf', at, 'LIMIT', 0, 200)
