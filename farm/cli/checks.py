@@ -145,6 +145,8 @@ def _redis(farm: Farm) -> Iterator[Check]:
         yield Check("Redis", "bad", str(error))
         return
     yield Check("Redis", "ok", server)
+    if why := records.fleet.halted():
+        yield Check("disk of Redis", "bad", f"nothing new is started: {why}")
     alive = records.coordinator_alive()
     yield Check(
         "coordinator", "ok" if alive else "bad", "at work" if alive else "none: farm up, or farm coordinator"

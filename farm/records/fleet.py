@@ -110,6 +110,15 @@ class Fleet:
         """The queues to ring now, a name per bell."""
         return list(self._scripts.run("ring", LOST_BELL_MS, AGEING_MS))
 
+    def halt(self, why: str | None) -> None:
+        """Nothing new is to be started, and why; None: it may be again. What runs goes on."""
+        self._scripts.run("halt", why or "")
+
+    def halted(self) -> str | None:
+        """Why nothing new is started, None where it is."""
+        why: str | None = self._redis.hget(keys.META, "halted")
+        return why
+
     def waits(self) -> list[dict[str, Any]]:
         """What ready CPU stages wait for though a worker is idle, a record a kind.
 

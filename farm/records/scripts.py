@@ -15,9 +15,9 @@ from farm.records.connection import Client
 from farm.records.memory import FIELDS, Memory
 
 NAMES = (
-    "absent", "beat", "build", "cancel", "card", "claim", "condemn", "gone", "health", "leave", "open",
-    "overview", "refresh", "register", "renew", "repair", "retry", "ring", "running", "settle", "tick",
-    "upgrade",
+    "absent", "beat", "build", "cancel", "card", "claim", "condemn", "gone", "halt", "health", "leave",
+    "open", "overview", "refresh", "register", "renew", "repair", "retry", "ring", "running", "settle",
+    "tick", "upgrade",
 )  # fmt: skip
 #: What every script begins with.
 SHARED = ("prelude", "fence", "artifacts", "room")
