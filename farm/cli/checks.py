@@ -15,6 +15,7 @@ from farm.cli.context import Farm
 from farm.domain.errors import FarmError
 
 if TYPE_CHECKING:
+    from farm.records import Records
     from farm.sdk.devices import Device
     from farm.sdk.lock import HeldCard
     from farm.sdk.root import Sdk
@@ -137,6 +138,21 @@ def _held(card: HeldCard) -> Check:
     return Check(what, "note", f"held by process {by}: not asked, it may be measuring{unknown}")
 
 
+def _keeps(records: Records) -> Check:
+    """Whether what the records say outlives their Redis. A worker's account may not ask how it fsyncs."""
+    told = records.client.info("persistence") | records.client.info("memory")
+    what = "what Redis keeps"
+    if told.get("maxmemory") and told["maxmemory_policy"] != "noeviction":
+        return Check(
+            what, "bad", f"maxmemory-policy {told['maxmemory_policy']} drops records: set noeviction"
+        )
+    if not told["aof_enabled"]:
+        return Check(what, "note", "no append-only file, the records end with it: set appendonly yes")
+    if told.get("aof_last_write_status") == "err":
+        return Check(what, "bad", "its append-only file cannot be written: see its log and its disk")
+    return Check(what, "ok", "an append-only file; with appendfsync always nothing it answered is lost")
+
+
 def _redis(farm: Farm) -> Iterator[Check]:
     try:
         records = farm.records()
@@ -145,6 +161,9 @@ def _redis(farm: Farm) -> Iterator[Check]:
         yield Check("Redis", "bad", str(error))
         return
     yield Check("Redis", "ok", server)
+    yield _keeps(records)
+    if why := records.fleet.halted():
+        yield Check("disk of Redis", "bad", f"nothing new is started: {why}")
     alive = records.coordinator_alive()
     yield Check(
         "coordinator", "ok" if alive else "bad", "at work" if alive else "none: farm up, or farm coordinator"

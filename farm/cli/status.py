@@ -49,7 +49,7 @@ def _status(records: Records, campaign: str | None) -> dict[str, Any]:
     from farm.report.status import empty_status
 
     if campaign is None and records.latest() is None:
-        return empty_status(records.cards())
+        return empty_status(records.cards(), records.fleet.halted())
     return records.status(campaign)
 
 

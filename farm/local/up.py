@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -21,6 +22,7 @@ import psutil
 from farm.domain.errors import BadInput, FarmError, RecordsLost, StageFailed, Unreachable
 from farm.domain.queues import device_queue
 from farm.emulator import write_root
+from farm.local.ballast import Ballast, DiskWatch
 from farm.local.home import Home, is_alive
 from farm.local.process import worker_argv
 from farm.local.redis_server import configure
@@ -31,6 +33,8 @@ from farm.sdk.root import find_root, open_sdk
 
 #: A stopping worker may finish what it runs within the grace period, then hands it back.
 WORKER_STOP_S = 15.0 + float(os.environ.get("FARM_GRACE_S") or 30.0)
+#: The embedded Redis of the records, and its folder.
+RECORDS = "records"
 #: How long `--detach` waits for a coordinator, a CPU worker and a good card.
 READY_S = 120.0
 
@@ -140,8 +144,13 @@ def _supervise(
     signal.signal(signal.SIGINT, end)
     home.logs.mkdir(parents=True, exist_ok=True)
     supervisor = Supervisor()
+    watch: DiskWatch | None = None
     try:
         redis_url, broker_url = _redis(options, home, supervisor)
+        if not options.redis_url:
+            records = partial(open_records, redis_url, home=home.root, retries=0, timeout_s=2.0)
+            watch = DiskWatch(Ballast(home.redis / RECORDS), records)
+            watch.start()
         env = {
             **os.environ,
             "FARM_HOME": str(home.root),
@@ -193,6 +202,8 @@ def _supervise(
         supervisor.run(stop)
         tell("stopping: running stages finish or are handed back")
     finally:
+        if watch is not None:
+            watch.stop()
         supervisor.stop()
         home.state.unlink(missing_ok=True)
     return 0
@@ -212,9 +223,9 @@ def _redis(options: UpOptions, home: Home, supervisor: Supervisor) -> tuple[str,
         connect(options.redis_url)
         return options.redis_url, options.broker_url or options.redis_url
     home.redis.mkdir(parents=True, exist_ok=True)
-    records = configure(home.redis, "records", durable=True)
+    records = configure(home.redis, RECORDS, durable=True)
     bells = configure(home.redis, "bells", durable=False)
-    servers = [("records", records)] if options.broker_url else [("records", records), ("bells", bells)]
+    servers = [(RECORDS, records)] if options.broker_url else [(RECORDS, records), ("bells", bells)]
     supervisor.start(
         [
             Role(f"redis-{name}", server.argv, dict(os.environ), home.logs / f"redis-{name}.log", 10.0)

@@ -146,6 +146,15 @@ class Fleet:
         if queues:
             self._scripts.run("unring", *queues)
 
+    def halt(self, why: str | None) -> None:
+        """Nothing new is to be started, and why; None: it may be again. What runs goes on."""
+        self._scripts.run("halt", why or "")
+
+    def halted(self) -> str | None:
+        """Why nothing new is started, None where it is."""
+        why: str | None = self._redis.hget(keys.META, "halted")
+        return why
+
     def waits(self) -> list[dict[str, Any]]:
         """What ready CPU stages wait for though a worker is idle, a record a kind.
 

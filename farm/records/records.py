@@ -6,7 +6,7 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from farm.domain.errors import BadInput
+from farm.domain.errors import BadInput, FarmError
 from farm.domain.plan import Plan
 from farm.domain.progress import time_left
 from farm.records import keys, submissions
@@ -66,7 +66,9 @@ class Records:
         return seen.farm if seen else ""
 
     def submit(self, plan: Plan, *, label: str | None, priority: int, command: list[str]) -> str:
-        """Record the plan as a campaign; its id."""
+        """Record the plan as a campaign; its id. Raises FarmError while nothing new is started."""
+        if why := self.fleet.halted():
+            raise FarmError(f"nothing is recorded now: {why}")
         return submissions.submit(self._scripts, plan, label=label, priority=priority, command=command)
 
     def latest(self) -> str | None:
@@ -89,6 +91,7 @@ class Records:
         shown = ("device", "state", "health", "reason", "job", "left_s", "workers", "done")
         status["cards"] = [{name: card[name] for name in shown} for card in cards]
         status["waits"] = self.fleet.waits()
+        status["halted"] = self.fleet.halted()
         status["eta_s"] = left
         return status
 

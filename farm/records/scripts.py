@@ -9,16 +9,19 @@ from typing import Any
 from redis.commands.core import Script
 from redis.exceptions import ResponseError
 
+from farm.domain.errors import Unreachable
 from farm.domain.states import IllegalTransition
 from farm.records import keys
 from farm.records.connection import Client
 from farm.records.memory import FIELDS, Memory
 
 NAMES = (
-    "absent", "beat", "build", "cancel", "card", "claim", "condemn", "gone", "health", "leave", "open",
-    "overview", "recount", "refresh", "register", "renew", "repair", "restock", "retry", "ring", "running",
-    "settle", "tick", "unring", "upgrade",
+    "absent", "beat", "build", "cancel", "card", "claim", "condemn", "gone", "halt", "health", "leave",
+    "open", "overview", "recount", "refresh", "register", "renew", "repair", "restock", "retry", "ring",
+    "running", "settle", "tick", "unring", "upgrade",
 )  # fmt: skip
+#: What a Redis answers that takes no writes for now: its disk or memory is full, or it is a replica.
+REFUSES = ("MISCONF", "OOM command", "READONLY", "NOREPLICAS")
 #: What every script begins with.
 SHARED = ("prelude", "fence", "artifacts", "room")
 
@@ -38,7 +41,8 @@ class Scripts:
     def run(self, name: str, *args: str | int | float) -> Any:
         """The script's answer; numbers and strings as Redis returns them.
 
-        Raises RecordsLost; an illegal transition raises IllegalTransition with the stage's history.
+        Raises RecordsLost, Unreachable where Redis takes no writes, and IllegalTransition with the stage's
+        history.
         """
         try:
             return self._run(name, args)
@@ -55,6 +59,8 @@ class Scripts:
         try:
             return self._scripts[name](args=[seen.farm, seen.epoch, seen.clock, *args])
         except ResponseError as error:
+            if any(word in str(error) for word in REFUSES):
+                raise Unreachable(f"Redis takes no writes: {error}") from error
             if "ILLEGAL " not in str(error):
                 raise
             stage, now, to = str(error).split("ILLEGAL ", 1)[1].split()[:3]

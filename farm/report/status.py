@@ -18,7 +18,7 @@ STAGE_STATES = ("waiting", "ready", "running", "done", "failed", "blocked", "can
 JOB_STATES = ("waiting", "running", "done", "failed", "cancelled")
 
 
-def empty_status(cards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def empty_status(cards: Sequence[Mapping[str, Any]], halted: str | None = None) -> dict[str, Any]:
     """The status document of a farm that was given no campaign yet."""
     return {
         "campaign": None,
@@ -34,6 +34,7 @@ def empty_status(cards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             for card in cards
         ],
         "waits": [],
+        "halted": halted,
         "eta_s": None,
     }
 
@@ -51,9 +52,11 @@ def summary(status: Mapping[str, Any]) -> str:
 
 
 def notes(status: Mapping[str, Any]) -> list[str]:
-    """What a human must know: no card at all, no card that may take work, or no room for a stage."""
+    """What a human must know: nothing new is started, no card may take work, or no room for a stage."""
     cards = status["cards"]
     found = [_wait(wait) for wait in status["waits"]]
+    if status["halted"]:
+        found = [f"nothing new is started: {status['halted']}", *found]
     if not cards:
         return ["no card is known: the campaign waits for a card's worker", *found]
     if not any(card["health"] in ("good", "unknown") for card in cards):

@@ -211,3 +211,13 @@ def test_logs(farm: Invoke, records: Records, tmp_path: Path) -> None:
     gone = farm("logs", f"{campaign}.1")
     assert gone.exit_code == 2
     assert str(log) in gone.stderr
+
+
+def test_a_halted_farm_says_why(farm: Invoke, records: Records) -> None:
+    records.fleet.halt("the disk of Redis at /x is nearly full")
+    assert "nothing new is started: the disk of Redis at /x is nearly full" in farm("status").stdout
+    assert json.loads(farm("status", "--json").stdout)["halted"] == "the disk of Redis at /x is nearly full"
+    refused = farm("submit", "-m", "bert-base-cased")
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "nothing is recorded now: the disk of Redis at /x is nearly full" in refused.stderr
+    assert "BAD   disk of Redis: nothing new is started: the disk" in farm("doctor").stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,6 +53,30 @@ def test_doctor_on_a_healthy_farm(emulated: Path, farm: Invoke, records: Records
     assert "emulated, measured" in checks["SDK"]["detail"]
     assert checks["card 0"]["state"] == checks["card 1"]["state"] == "ok"
     assert checks["coordinator"]["state"] == checks["card locks"]["state"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("settings", "state", "told"),
+    [
+        ({"appendonly": "yes"}, "ok", "an append-only file"),
+        ({"appendonly": "no"}, "note", "no append-only file"),
+        ({"maxmemory": 10**9, "maxmemory-policy": "allkeys-lru"}, "bad", "allkeys-lru drops records"),
+    ],
+)
+def test_doctor_says_what_a_redis_keeps(
+    settings: dict[str, Any], state: str, told: str, farm: Invoke, records: Records
+) -> None:
+    redis = records.client
+    before = {name: redis.config_get(name)[name] for name in settings}
+    try:
+        for name, value in settings.items():
+            redis.config_set(name, value)
+        [check] = [c for c in json.loads(farm("doctor", "--json").stdout) if c["check"] == "what Redis keeps"]
+    finally:
+        for name, value in before.items():
+            redis.config_set(name, value)
+    assert check["state"] == state
+    assert told in check["detail"]
 
 
 def test_doctor_has_a_line_a_check_and_fails_when_one_is_bad(emulated: Path, invoke: Invoke) -> None:

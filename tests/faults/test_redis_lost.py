@@ -46,6 +46,39 @@ def test_a_lease_does_not_lapse_while_redis_is_away(bench: Bench) -> None:
     assert runner.is_running()
 
 
+def test_a_redis_that_became_a_replica_is_waited_for(bench: Bench) -> None:
+    bench.coordinator()
+    bench.worker()
+    bench.good()
+    bench.slow_runs(1)
+    campaign = bench.submit(bench.made.job())
+    bench.runner()
+    redis = bench.records.client
+    redis.execute_command("REPLICAOF", "127.0.0.1", "1")
+    bench.files(lambda: list((bench.home / "outbox").glob("*.json")), 20, "outcome on disk")
+    logs = [bench.folder / name for name in ("worker.log", "coordinator.log")]
+    bench.files(lambda: all("takes no writes" in log.read_text() for log in logs), 20, "word of it")
+    refused = bench.farm("cancel", campaign)
+    assert refused.returncode == 3
+    assert refused.stderr.startswith("farm: Redis takes no writes: ")
+    redis.execute_command("REPLICAOF", "NO", "ONE")
+    bench.until(lambda: bench.runs(campaign)["done"], 15, "recorded result")
+    assert len(bench.history(campaign)) == 1
+
+
+def test_a_redis_whose_memory_is_full_is_waited_for(bench: Bench) -> None:
+    coordinator = bench.coordinator()
+    bench.until(bench.records.coordinator_alive, 20, "coordinator")
+    redis = bench.records.client
+    redis.config_set("maxmemory", 1)
+    log = bench.folder / "coordinator.log"
+    bench.files(lambda: "takes no writes" in log.read_text(), 20, "word of it")
+    redis.config_set("maxmemory", 0)
+    clock = bench.clock()
+    bench.until(lambda: bench.clock() > clock, 20, "tick")
+    assert coordinator.poll() is None
+
+
 def test_what_an_earlier_worker_could_not_report_a_later_one_does(bench: Bench) -> None:
     bench.coordinator()
     worker = bench.worker()

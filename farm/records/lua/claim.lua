@@ -8,7 +8,7 @@ local before = call('HMGET', w, 'nonce', 'answer', 'state')
 if before[1] == nonce then return cjson.decode(before[2]) end
 if call('HINCRBY', key('bells'), queue, -1) < 0 then call('HSET', key('bells'), queue, 0) end
 call('HDEL', w, 'missed', 'missed_at')
-if before[3] ~= 'idle' then return {} end
+if before[3] ~= 'idle' or call('HGET', key('meta'), 'halted') then return {} end
 
 local function answer(reply)
   call('HSET', w, 'nonce', nonce, 'answer', cjson.encode(reply))

@@ -1,7 +1,8 @@
 -- The key schema, and what every transition shares. The only place that spells a key, with keys.py.
 --
 -- farm:meta             hash    schema; farm_id, epoch: which records these are (memory.py); clock: the farm clock, ms; wall: Redis's time at the last tick, ms;
---                               stored: bytes of the artifacts in farm:artifacts; drift: counters that a recount repaired
+--                               stored: bytes of the artifacts in farm:artifacts; drift: counters that a recount repaired;
+--                               halted: why nothing new is started
 -- farm:campaigns        zset    campaign -> created, ms
 -- farm:c:<campaign>     hash    label, priority, created, state (staging|open), devices (JSON list of queues, '' for any card), command;
 --                               counters s:<kind>:<state>, j:<state>, expected, expected_done; changes: of those counters; since:<kind>;

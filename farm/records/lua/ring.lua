@@ -1,6 +1,7 @@
 -- ARGV: ms on the farm clock after which an unanswered bell counts as lost, ms of waiting that raise the priority by a step.
 -- Answers the queues to ring, a name per bell: a bell only where claimable work, an idle worker and no unanswered
 -- bell coincide. Notes what waits for room.
+if call('HGET', key('meta'), 'halted') then return {} end
 local now, lost_ms = clock(), tonumber(ARGV[1])
 local rung = {}
 
