@@ -23,6 +23,8 @@ from farm.worker.orphans import keeper_mark
 
 #: How long one try for a card's lock lasts before the worker looks who has it.
 LOCK_S = 5.0
+#: Seconds between two looks whether the keeper is stopped.
+STOPPED_S = 5.0
 
 
 class Revoked(Exception):
@@ -76,8 +78,15 @@ class Guard:
         return self._process.pid
 
     def wait(self) -> int:
-        """Wait until the keeper ends; its exit status."""
-        return self._process.wait()
+        """Wait until the keeper ends; its exit status. One found stopped (SIGSTOP) twice is ended."""
+        looks = 0
+        while True:
+            try:
+                return self._process.wait(STOPPED_S)
+            except subprocess.TimeoutExpired:
+                looks = looks + 1 if psutil.Process(self.pid).status() == psutil.STATUS_STOPPED else 0
+                if looks == 2:
+                    self._process.kill()
 
     def register(self, identity: dict[str, Any]) -> None:
         """Make this worker known: what Fleet.register takes, its Celery's pid, its card's facts."""

@@ -282,20 +282,18 @@ class Keeper:
             return
         if self._may_wait():
             self.pulse.rest()
-        elif self.pulse.silent_s(now) >= self.patience.stall_s:
+        elif self.pulse.silent_s(now, self._helper()) >= self.patience.stall_s:
             self.pulse.rest()
             self._end_worker(f"at an attempt, but did nothing for {self.patience.stall_s:.0f} s")
 
     def _may_wait(self) -> bool:
-        """Whether the worker waits for a bell, a child, the card's lock, its exporter or Redis."""
-        attempt = self.attempt
-        return (
-            attempt is None
-            or self.child is not None
-            or self.waiting is not None
-            or (attempt.uses_exporter and self.exporter is not None)
-            or self.link.away
-        )
+        """Whether the worker waits for a bell, a child, the card's lock or Redis."""
+        return self.attempt is None or self.child is not None or self.waiting is not None or self.link.away
+
+    def _helper(self) -> int | None:
+        """The exporter that works for the worker."""
+        used = self.attempt is not None and self.attempt.uses_exporter
+        return self.exporter.pid if used and self.exporter is not None else None
 
     def _end_worker(self, why: str, *, celery_too: bool = False) -> None:
         """KILL the worker; the end of its channel is seen next. Celery replaces a pool process by itself."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 
@@ -40,25 +41,33 @@ class Patience:
 
 
 class Pulse:
-    """The signs of life of the process `pid`, as seen by whoever asks about them again and again."""
+    """The signs of life of the process `pid`, as seen by whoever looks at it about each second."""
 
     def __init__(self, pid: int) -> None:
-        self._process = psutil.Process(pid)
+        self._pid = pid
         self._cpu_s = 0.0
-        self._seen: float | None = None
+        self._silent_s = 0.0
+        self._looked: float | None = None
 
     def rest(self) -> None:
         """It owes no sign of life for now."""
-        self._seen = None
+        self._looked = None
 
-    def silent_s(self, now: float) -> float:
-        """Seconds since the last sign of life that was seen. now: `time.monotonic()`."""
-        try:
-            times = self._process.cpu_times()
-            waits = self._process.status() == psutil.STATUS_DISK_SLEEP
-        except psutil.NoSuchProcess:
-            return 0.0  # the end of its channel says so
-        cpu_s = times.user + times.system
-        if self._seen is None or waits or cpu_s != self._cpu_s:
-            self._cpu_s, self._seen = cpu_s, now
-        return now - self._seen
+    def silent_s(self, now: float, helper: int | None = None) -> float:
+        """Seconds since the last sign of life. now: `time.monotonic()`. helper: a process that works for it.
+
+        A long time between two looks counts as a second: whoever looks was stopped himself, or his host was.
+        """
+        cpu_s, waits = 0.0, False
+        for pid in (self._pid, *([helper] if helper is not None else [])):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process = psutil.Process(pid)
+                times = process.cpu_times()
+                cpu_s += times.user + times.system
+                waits = waits or process.status() == psutil.STATUS_DISK_SLEEP
+        if self._looked is None or waits or cpu_s != self._cpu_s:
+            self._silent_s = 0.0
+        else:
+            self._silent_s += min(1.0, now - self._looked)
+        self._cpu_s, self._looked = cpu_s, now
+        return self._silent_s

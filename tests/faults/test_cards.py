@@ -33,6 +33,7 @@ def test_a_card_that_is_not_ready_is_left_out_until_a_golden_run_passes(bench: B
     bench.scenario({"tool": "card", "fault": "status", "status": "Error", "qid": 0})
     bench.coordinator()
     bench.worker("device.0", "zero")
+    bench.worker("device.0", "its-second")
     assert bench.card(0)["health"] == "quarantined"
     assert bench.card(0)["reason"].startswith("status Error")
     bench.worker("device.1", "one")
@@ -43,6 +44,13 @@ def test_a_card_that_is_not_ready_is_left_out_until_a_golden_run_passes(bench: B
     probe_soon(bench, 0)
     bench.good(0)
     assert bench.card(0)["nsp_total"] == 14
+    bench.records.drain("1")
+    bench.slow_runs(1)
+    both = bench.submit(*(bench.made.job(repeat=n) for n in range(2)))
+    bench.until(lambda: bench.runs(both)["done"] == 2, 20, "results")
+    attempts = [attempt for nth in range(2) for attempt in bench.history(both, nth)]
+    assert [a["outcome"] for a in attempts] == ["done"] * 2
+    assert len({a["worker"] for a in attempts}) == 2, "also the one that did not prove it"
 
 
 @pytest.mark.parametrize(

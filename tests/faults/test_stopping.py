@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from farm.sdk.lock import held_cards, lock_folder
 from tests.faults.bench import Bench, ended
 from tests.faults.conftest import MakeBench
 from tests.faults.test_deaths import started_run
@@ -79,7 +80,10 @@ def test_a_cancelled_run_ends_and_its_worker_goes_on(bench: Bench, deaf: bool) -
     after = bench.submit(bench.made.job(repeat=1))
     began = time.monotonic()
     assert bench.records.cancel([campaign]) == 1
-    bench.files(lambda: ended(runner), 10, "end of the runner")
+    bench.files(lambda: ended(runner) and not held_cards(lock_folder(bench.made.root)), 10, "free card")
+    print(
+        f"run, {'deaf' if deaf else 'hears TERM'}: cancelled -> card free: {time.monotonic() - began:.1f} s"
+    )
     assert time.monotonic() - began < 7
     bench.until(lambda: bench.runs(after)["done"], 30, "the next job's result")
     assert bench.records.jobs(campaign)[0]["state"] == "cancelled"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import psutil
 import pytest
@@ -21,7 +24,7 @@ from farm.sdk.child import ChildSpec
 from farm.sdk.launcher import CardLockRequest
 from farm.sdk.lock import CardLock
 from farm.sdk.tree import MARK
-from farm.worker.client import Guard, KeeperGone
+from farm.worker.client import Guard, KeeperGone, Revoked
 from farm.worker.orphans import end_orphans, keeper_mark
 from tests.records import scene
 from tests.redis_server import RedisProcess
@@ -136,20 +139,83 @@ def test_what_a_worker_claimed_before_it_died_is_handed_back_though_it_was_not_g
 ) -> None:
     guard = Guard(redis_process.url, tmp_path, tmp_path / "outbox", tmp_path / "keeper.log", None)
     campaign = scene.submit(records, scene.job())
-    identity = {
-        "worker": "w",
-        "queues": ["export"],
-        "node": "host",
-        "pid": os.getpid(),
-        "celery": os.getpid(),
-    }
-    guard.register({**identity, "card": "", "memory": None, "store": None, "keeper": ""})
+    guard.register(identity(os.getpid()))
     claim = scene.must_claim(records, "w", "export")
     guard.close()
     [entry] = records.job(records.jobs(campaign)[0]["job"])["history"]
     assert entry["outcome"] == "worker lost"
     assert records.claims.fence(claim.stage)[1] == {"lost": 1, "lost_alone": 1}
     assert records.fleet.workers() == []
+
+
+def test_an_attempt_whose_worker_dies_after_its_limit_is_handed_back(
+    records: Records, redis_process: RedisProcess, tmp_path: Path
+) -> None:
+    guard = Guard(redis_process.url, tmp_path, tmp_path / "outbox", tmp_path / "keeper.log", None)
+    campaign = scene.submit(records, scene.job())
+    guard.register(identity(os.getpid()))
+    claim = scene.must_claim(records, "w", "export")
+
+    def outlast_limit() -> None:
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            guard.check()
+
+    with contextlib.suppress(KeeperGone), guard.attempt(claim, 0.1, always):
+        with pytest.raises(Revoked, match="limit"):
+            outlast_limit()
+        guard.close()
+    [entry] = records.job(records.jobs(campaign)[0]["job"])["history"]
+    assert entry["outcome"] == "worker lost"
+
+
+def identity(pid: int) -> dict[str, Any]:
+    """What a worker called "w" on the export queue registers as."""
+    return {
+        "worker": "w", "queues": ["export"], "node": "host", "pid": pid, "celery": pid,
+        "card": "", "facts": {}, "memory": None, "store": None, "keeper": "",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("exporter", "there", "ended"),
+    [
+        (None, True, True),
+        ("time.sleep(60)", True, True),
+        ("while True: pass", True, False),
+        (None, False, False),
+    ],
+    ids=["alone", "an idle exporter", "a busy exporter", "Redis is away"],
+)
+def test_a_worker_that_does_nothing_at_an_attempt_is_ended(
+    exporter: str | None,
+    there: bool,
+    ended: bool,
+    records: Records,
+    redis_process: RedisProcess,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FARM_STALL_S", "1")
+    url = redis_process.url if there else f"unix://{tmp_path}/none"
+    guard = Guard(url, tmp_path, tmp_path / "outbox", tmp_path / "keeper.log", None)
+    worker = subprocess.Popen(["/bin/sleep", "60"])
+    try:
+        guard.register(identity(worker.pid))
+        scene.submit(records, scene.job())
+        claim = scene.claim(records, "w", "export") or replace(CLAIM, kind="export")
+        with guard.attempt(claim, None, always):
+            if exporter is not None:
+                guard.start_exporter(python(tmp_path, f"import time\n{exporter}"), ())
+            if ended:
+                assert worker.wait(10) == -signal.SIGKILL
+            else:
+                with pytest.raises(subprocess.TimeoutExpired):
+                    worker.wait(3)
+    finally:
+        worker.kill()
+        worker.wait()
+        guard.close()
 
 
 def test_a_dead_keeper_is_noticed(guard: Guard, tmp_path: Path) -> None:
