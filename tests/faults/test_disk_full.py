@@ -14,6 +14,7 @@ from farm.domain.job import StageKind
 from tests.faults.bench import CPU, Bench, Made
 from tests.faults.conftest import MakeBench
 from tests.faults.small_disk import SmallDisk, small_disk
+from tests.faults.test_cards import probe_soon
 
 MB = 2**20
 ENOUGH = 64 * MB
@@ -111,17 +112,52 @@ def test_a_work_folder_that_may_only_be_read_fails_the_job_and_a_retry_does_it(
     bench.until(lambda: bench.runs(campaign)["done"], 20, "result")
 
 
-def test_a_full_outbox_costs_no_result(make_disk: MakeDisk, make_bench: MakeBench, made: Made) -> None:
+@pytest.mark.parametrize("full", [True, False], ids=["full", "read-only"])
+def test_an_outbox_that_takes_nothing_costs_no_result(
+    make_disk: MakeDisk, make_bench: MakeBench, made: Made, full: bool
+) -> None:
     bench = make_bench()
     disk = make_disk(bench.home / "outbox", 4096)
     (disk.path / "ballast").write_bytes(bytes(4096))
+    disk.writable(full)
     bench.coordinator()
     bench.worker()
     bench.good()
     campaign = bench.submit(made.job())
     bench.until(lambda: bench.runs(campaign)["done"], 20, "result")
-    assert bench.ends(campaign, stage="run") == ["done"]
+    assert bench.ends(campaign) == ["done"]
     assert [path.name for path in disk.path.iterdir()] == ["ballast"], "nothing half-written"
+    assert "Traceback" not in (bench.folder / "worker.log").read_text()
+
+
+def test_a_golden_run_that_cannot_be_written_leaves_its_card_out_until_it_can(
+    make_disk: MakeDisk, make_bench: MakeBench, made: Made
+) -> None:
+    bench = make_bench()
+    disk = make_disk(bench.home / "golden", ENOUGH)
+    disk.writable(False)
+    bench.coordinator()
+    bench.worker()
+    bench.until(lambda: bench.card()["health"] == "quarantined", 20, "quarantine")
+    assert "Read-only file system" in bench.card()["reason"]
+    disk.writable(True)
+    probe_soon(bench, 0)
+    bench.good()
+
+
+def test_a_view_that_cannot_be_made_costs_nothing_else(
+    make_disk: MakeDisk, make_bench: MakeBench, made: Made
+) -> None:
+    bench = make_bench()
+    make_disk(bench.home / "models", ENOUGH).writable(False)
+    bench.coordinator()
+    bench.worker()
+    bench.good()
+    campaign = bench.submit(made.job())
+    bench.until(lambda: bench.runs(campaign)["done"], 20, "result")
+    log = bench.folder / "worker.log"
+    bench.files(lambda: "no view of" in log.read_text(), 5, "word of the view")
+    assert "Traceback" not in log.read_text()
 
 
 def test_logs_that_cannot_be_written_fail_the_attempt_at_once(
