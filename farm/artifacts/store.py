@@ -152,7 +152,11 @@ class Store:
             _try_lock(lock)
             self._builds[folder] = lock
             shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
+            try:
+                folder.mkdir(parents=True)
+            except OSError:
+                self._end(folder)
+                raise
         return folder
 
     def abandon(self, folder: Path) -> None:

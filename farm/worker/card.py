@@ -54,7 +54,7 @@ class Card:
             found = resting_card(self._performer.sdk, self.qid)
         except (StageFailed, BadInput, IndexError) as error:
             self._report(None)
-            self._quarantine(str(error) or f"QID {self.qid} is not listed")
+            self.quarantine(str(error) or f"QID {self.qid} is not listed")
             return
         if isinstance(found, HeldCard):
             self.device = self._as_noted(found)
@@ -63,7 +63,7 @@ class Card:
         if found.ready:
             self.device = found
         else:
-            self._quarantine(f"status {found.status or 'missing'}: see `farm doctor`")
+            self.quarantine(f"status {found.status or 'missing'}: see `farm doctor`")
 
     def _as_noted(self, held: HeldCard) -> Device:
         """The card that somebody holds: as the records know it, where he is of this farm."""
@@ -88,7 +88,8 @@ class Card:
         }
         patiently(lambda: self._records.fleet.report_card(self.queue, facts))
 
-    def _quarantine(self, reason: str) -> None:
+    def quarantine(self, reason: str) -> None:
+        """Out of placement; it is proved anew each QUARANTINE_S."""
         log.warning("%s quarantined: %s", self.queue, reason, extra={"action": "quarantine"})
         patiently(
             lambda: self._records.fleet.set_health(
@@ -128,7 +129,7 @@ class Card:
             self.device = golden_run(self._performer.sdk, self._performer.launcher, self.device, self._golden)
         except OSError as error:
             # This host cannot write what the golden run needs: it is tried again as a bad card is.
-            self._quarantine(f"golden run: {error}")
+            self.quarantine(f"golden run: {error}")
             return False
         except (StageFailed, BadInput) as error:
             if isinstance(error, StageFailed) and error.kind == "busy":
@@ -138,7 +139,7 @@ class Card:
             strikes = patiently(lambda: self._records.fleet.strikes(self.queue)) + 1
             reason = f"{strike}; golden run: {error}" if strike else f"golden run: {error}"
             if strikes >= STRIKES:
-                self._quarantine(reason)
+                self.quarantine(reason)
             else:
                 self._suspect(reason, strikes)
             return False

@@ -256,9 +256,13 @@ class WorkerProcess:
     def _failed(self, claim: Claim, error: StageFailed, stage_log: Path) -> None:
         """Settle a failed attempt; on a card, prove first whether the card or the job is to blame."""
         places = self.settings.places
-        if full := full_disk(places.home, places.work, self.store.root):
+        if full := full_disk(places.home, places.work if self.card else self.store.root):
             # Whatever the tools said of it, if they could say anything.
-            error = StageFailed("host", f"{error} ({full} is full: free some space)", error.log)
+            why = f"{full} is full: free some space"
+            error = StageFailed("host", f"{error} ({why})", error.log)
+            if self.card is not None:
+                # Else it would fail one job after the other, faster than any card that works.
+                self.card.quarantine(why)
         cleared: list[str] = []
         elsewhere = True
         if error.kind == "card" and self.card is not None:

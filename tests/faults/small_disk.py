@@ -18,6 +18,10 @@ class SmallDisk:
         """Room for so many bytes, what is there included."""
         self._mount(f"remount,size={size}")
 
+    def files(self, number: int) -> None:
+        """Room for so many files and folders, what is there and the disk's own folder included."""
+        self._mount(f"remount,nr_inodes={number}")
+
     def writable(self, yes: bool) -> None:
         """Whether anything may be written to it."""
         self._mount("remount,rw" if yes else "remount,ro")

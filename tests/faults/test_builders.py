@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from farm.domain.job import Job
+from farm.records import keys
 from tests.emulator.emulated import encoder, save
 from tests.faults.bench import CONFIG, Bench, Made, ended
 from tests.faults.conftest import MakeBench
@@ -79,6 +80,26 @@ def test_a_compiler_that_the_kernel_killed_for_memory_is_tried_again_alone(
     assert [attempt["outcome"] for attempt in killed] == ["failed", "done"]
     assert (killed[0]["error_kind"], "out of memory?" in killed[0]["error"]) == ("host", True)
     assert killed[0]["ended"] < beside[0]["ended"] <= killed[1]["started"], "alone"
+
+
+def test_a_reference_that_the_kernel_killed_is_tried_again_with_all_the_memory(
+    make_bench: MakeBench, made: Made, tmp_path: Path
+) -> None:
+    bench = own_store(make_bench, tmp_path, FARM_MEMORY_LIMIT="8G")
+    bench.worker("export,reference", "cpu")
+    campaign = bench.campaign(made.job())
+    bench.files(lambda: bench.processes("farm.stages.reference_child"), 20, "reference")
+    for child in bench.processes("farm.stages.reference_child"):
+        child.kill()
+    bench.until(lambda: bench.stage(campaign, "reference")["state"] == "done", 20, "reference")
+    killed, again = bench.history(campaign, stage="reference")
+    assert (killed["error_kind"], "ended with signal 9" in killed["error"]) == ("host", True)
+    assert again["outcome"] == "done"
+    stage = bench.stage(campaign, "reference")["id"]
+    room = bench.records.client.hget(keys.stage(stage), "room")
+    assert room is not None
+    assert room.split()[0] == str(8 * 1024), "MiB: the budget of its node"
+    assert building(bench) == []
 
 
 @pytest.mark.parametrize("who", ["worker", "worker, keeper and compiler"])

@@ -14,6 +14,7 @@ from farm.domain.job import StageKind
 from tests.faults.bench import CPU, Bench, Made
 from tests.faults.conftest import MakeBench
 from tests.faults.small_disk import SmallDisk, small_disk
+from tests.faults.test_cards import probe_soon
 
 MB = 2**20
 ENOUGH = 64 * MB
@@ -69,7 +70,7 @@ def test_a_full_store_fails_each_of_its_stages_once_and_they_go_on_with_room(
     assert (result["accuracy"], result["attempts"]) == ("pass", 1)
 
 
-def test_a_full_work_folder_is_the_hosts_fault_and_the_run_is_done_with_room(
+def test_a_full_work_folder_fails_one_run_and_takes_its_cards_out_until_there_is_room(
     make_disk: MakeDisk, make_bench: MakeBench, made: Made
 ) -> None:
     bench = make_bench()
@@ -77,14 +78,25 @@ def test_a_full_work_folder_is_the_hosts_fault_and_the_run_is_done_with_room(
     bench.coordinator()
     bench.worker()
     bench.good()
-    campaign = bench.submit(made.job())
-    first = failed(bench, campaign, "run")
-    assert first["error_kind"] == "host"
-    assert FULL in first["error"] or "is full: free some space" in first["error"]
-    assert bench.card()["health"] == "good", "the card is not to blame"
+    campaign = bench.submit(*(made.job(repeat=n) for n in range(3)))
+
+    def ends() -> list[str]:
+        return [end for nth in range(3) for end in bench.ends(campaign, nth)]
+
+    bench.until(ends, 20, "failure")
+    bench.until(lambda: bench.card()["health"] == "quarantined", 10, "quarantine")
+    assert bench.card()["reason"] == f"{disk.path} is full: free some space"
+    # Longer than the pause after a first failure of a host.
+    since = bench.clock()
+    bench.until(lambda: bench.clock() > since + 2500, 10, "time on the farm clock")
+    assert ends() == ["failed"], "it fails no other job"
+    [first] = [a for nth in range(3) for a in bench.history(campaign, nth)]
+    assert (first["error_kind"], first["error"].endswith("is full: free some space)")) == ("host", True)
     disk.resize(ENOUGH)
-    bench.until(lambda: bench.runs(campaign)["done"], 20, "result")
-    assert bench.ends(campaign, stage="run") == ["failed", "done"]
+    probe_soon(bench, 0)
+    bench.until(lambda: bench.runs(campaign)["done"] == 3, 30, "results")
+    assert sorted(ends()) == ["done", "done", "done", "failed"]
+    assert bench.card()["health"] == "good"
 
 
 def test_a_work_folder_that_may_only_be_read_fails_the_job_and_a_retry_does_it(
@@ -111,17 +123,52 @@ def test_a_work_folder_that_may_only_be_read_fails_the_job_and_a_retry_does_it(
     bench.until(lambda: bench.runs(campaign)["done"], 20, "result")
 
 
-def test_a_full_outbox_costs_no_result(make_disk: MakeDisk, make_bench: MakeBench, made: Made) -> None:
+@pytest.mark.parametrize("full", [True, False], ids=["full", "read-only"])
+def test_an_outbox_that_takes_nothing_costs_no_result(
+    make_disk: MakeDisk, make_bench: MakeBench, made: Made, full: bool
+) -> None:
     bench = make_bench()
     disk = make_disk(bench.home / "outbox", 4096)
     (disk.path / "ballast").write_bytes(bytes(4096))
+    disk.writable(full)
     bench.coordinator()
     bench.worker()
     bench.good()
     campaign = bench.submit(made.job())
     bench.until(lambda: bench.runs(campaign)["done"], 20, "result")
-    assert bench.ends(campaign, stage="run") == ["done"]
+    assert bench.ends(campaign) == ["done"]
     assert [path.name for path in disk.path.iterdir()] == ["ballast"], "nothing half-written"
+    assert "Traceback" not in (bench.folder / "worker.log").read_text()
+
+
+def test_a_golden_run_that_cannot_be_written_leaves_its_card_out_until_it_can(
+    make_disk: MakeDisk, make_bench: MakeBench, made: Made
+) -> None:
+    bench = make_bench()
+    disk = make_disk(bench.home / "golden", ENOUGH)
+    disk.writable(False)
+    bench.coordinator()
+    bench.worker()
+    bench.until(lambda: bench.card()["health"] == "quarantined", 20, "quarantine")
+    assert "Read-only file system" in bench.card()["reason"]
+    disk.writable(True)
+    probe_soon(bench, 0)
+    bench.good()
+
+
+def test_a_view_that_cannot_be_made_costs_nothing_else(
+    make_disk: MakeDisk, make_bench: MakeBench, made: Made
+) -> None:
+    bench = make_bench()
+    make_disk(bench.home / "models", ENOUGH).writable(False)
+    bench.coordinator()
+    bench.worker()
+    bench.good()
+    campaign = bench.submit(made.job())
+    bench.until(lambda: bench.runs(campaign)["done"], 20, "result")
+    log = bench.folder / "worker.log"
+    bench.files(lambda: "no view of" in log.read_text(), 5, "word of the view")
+    assert "Traceback" not in log.read_text()
 
 
 def test_logs_that_cannot_be_written_fail_the_attempt_at_once(
@@ -137,3 +184,17 @@ def test_logs_that_cannot_be_written_fail_the_attempt_at_once(
     assert (first["error_kind"], "Read-only file system" in first["error"]) == ("host", True)
     logs.writable(True)
     bench.until(lambda: bench.stage(campaign, "export")["state"] == "done", 20, "export")
+
+
+def test_a_store_that_takes_no_more_files_keeps_nothing_of_a_build(
+    make_disk: MakeDisk, tmp_path: Path
+) -> None:
+    disk = make_disk(tmp_path / "store", ENOUGH)
+    store = Store(disk.path)
+    disk.files(5)  # the disk's folder, objects, building, the store's lock, a build's lock: no folder for it
+    with pytest.raises(OSError, match=FULL):
+        store.begin("export-a", "token")
+    assert not list((disk.path / "building").iterdir())
+    disk.files(100)
+    store.publish("export-a", store.begin("export-a", "token"), {})
+    assert store.open("export-a") is not None

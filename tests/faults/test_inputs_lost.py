@@ -79,6 +79,24 @@ def test_an_export_and_its_program_spoilt_before_the_run_are_made_again(
     assert "error_kind" not in lost, "nobody is to blame"
 
 
+def test_two_runs_that_find_the_same_export_spoilt_share_its_repair(bench: Bench, made: Made) -> None:
+    for qid, name in enumerate(("zero", "one")):
+        bench.worker(f"device.{qid}", name)
+        bench.good(qid)
+        bench.records.drain(str(qid))
+    campaign = bench.campaign(*(made.job(repeat=n) for n in range(2)))
+    done(bench, campaign, "export", "compile", "reference")
+    flip(artifact(bench, "export") / "model.onnx")
+    for qid in range(2):
+        bench.records.resume(str(qid))
+    bench.until(lambda: bench.records.status(campaign)["jobs"]["done"] == 2, 30, "results")
+    assert bench.ends(campaign, stage="export") == ["done", "done"], "made again once"
+    ends = [bench.ends(campaign, nth) for nth in range(2)]
+    assert {tuple(each) for each in ends} <= {("done",), ("input lost", "done")}
+    assert ["input lost", "done"] in ends
+    assert sum(bench.card(qid)["done"] for qid in range(2)) == 2, "0 lost, no run on a card in vain"
+
+
 def test_a_reference_spoilt_before_the_comparison_is_made_again(bench: Bench, made: Made) -> None:
     campaign = bench.campaign(made.job())
     done(bench, campaign, "export", "compile", "reference")
