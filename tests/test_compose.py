@@ -24,6 +24,7 @@ from farm.local.redis_server import find_server
 from farm.records import Records, connect
 from farm.sdk.devices import Device
 from tests.cli.parsing import parse
+from tests.redis_server import RedisProcess
 
 ROOT = Path(__file__).parents[1]
 COMPOSE = ROOT / "docker-compose.yml"
@@ -184,6 +185,30 @@ def test_the_command_line_says_in_one_line_what_a_reader_may_not(servers: dict[s
     assert refused.exit_code == 3
     assert refused.stderr.startswith("farm: Redis: ")
     assert "read-secret" not in refused.stderr
+
+
+def test_a_reader_cannot_write_by_any_command_nor_stop_others(
+    servers: dict[str, Path], redis_process: RedisProcess
+) -> None:
+    owner = connect(redis_process.url)
+    commands = owner.execute_command("COMMAND")
+    reader = connect(url(servers["records-acl"], "readers", "read-secret"))
+    writes = [name for name, facts in commands.items() if "write" in facts["flags"]]
+    assert len(writes) > 80
+    scripts = [["EVAL", "return redis.call('DEL', 'farm:meta')", "0"], ["PUBLISH", "farm:changed", "x"]]
+    stops = [
+        ["CLIENT", "PAUSE", "1"],
+        ["CLIENT", "KILL", "TYPE", "normal"],
+        ["SCRIPT", "FLUSH"],
+        ["FLUSHALL"],
+    ]
+    for words in (
+        [[name, *["farm:x"] * (abs(commands[name]["arity"]) - 1)] for name in writes] + scripts + stops
+    ):
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            reader.execute_command(*words)
+    with pytest.raises(redis.exceptions.NoPermissionError):
+        reader.get("elsewhere")
 
 
 def test_nobody_administers_and_nobody_is_let_in_without_a_name(servers: dict[str, Path]) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from farm.domain.errors import Unreachable
+from farm.domain.text import one_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -114,4 +115,4 @@ def show(renderable: RenderableType) -> None:
 
 def note(message: str) -> None:
     """A remark for the human, on stderr."""
-    click.echo(f"farm: {message}", err=True)
+    click.echo(f"farm: {one_line(message)}", err=True)

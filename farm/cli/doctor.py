@@ -6,6 +6,7 @@ import click
 
 from farm.cli.checks import Check, all_checks
 from farm.cli.context import Farm, json_option, pass_farm, print_json, redis_option
+from farm.domain.text import one_line
 
 _MARKS = {"ok": "ok  ", "note": "note", "bad": "BAD "}
 
@@ -34,4 +35,4 @@ def command(farm: Farm, as_json: bool) -> int:
 
 
 def _line(check: Check) -> str:
-    return f"{_MARKS[check.state]}  {check.what}: {' '.join(check.detail.split())}"
+    return f"{_MARKS[check.state]}  {check.what}: {one_line(' '.join(check.detail.split()))}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import click
 from farm.cli.context import Farm, note, pass_farm, redis_option
 from farm.domain.errors import BadInput
 from farm.domain.job import STAGE_KINDS
+from farm.domain.text import printable
 
 #: States in which a stage may still write to its log.
 OPEN = ("waiting", "ready", "claimed", "running")
@@ -26,6 +28,8 @@ LOOK_EVERY_S = 0.5
 @pass_farm
 def command(farm: Farm, job: str, stage: str | None, follow: bool) -> None:
     """Print the log of a job's stage: what the SDK's tool, or the export, said.
+
+    On a terminal control characters are spelt out; into a file or a pipe the log goes as it is.
 
     \b
     farm logs 20250301-0912-a1b2.3
@@ -75,6 +79,12 @@ def _log_of(record: Mapping[str, Any], kind: str, home: Path) -> Path | None:
     return Path(stage["log"]) if stage.get("log") else None
 
 
+def _for_terminal(data: bytes) -> str:
+    """The log's text with a line for each state of a progress bar, and other control characters spelt out."""
+    text = data.decode(errors="replace").replace("\r\n", "\n").replace("\r", "\n")
+    return printable(text, keep="\n\t")
+
+
 def _print_from(path: Path, offset: int) -> int:
     """Print the file from offset on; the offset of its end. BadInput when it is not on this machine."""
     try:
@@ -86,7 +96,7 @@ def _print_from(path: Path, offset: int) -> int:
             f"cannot read the log {path} ({error.strerror}): it is on the worker's host"
         ) from error
     if data:
-        click.echo(data, nl=False)
+        click.echo(_for_terminal(data) if sys.stdout.isatty() else data, nl=False)
     elif offset == 0:
         note(f"{path} is empty")
     return offset + len(data)

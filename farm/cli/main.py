@@ -16,6 +16,7 @@ import click
 from farm import __version__
 from farm.cli.context import Farm, redis_option
 from farm.domain.errors import BadInput, FarmError, StageFailed, Unreachable
+from farm.domain.text import one_line
 
 #: Every command with its one-line help, by section; `farm --help` loads none of their modules.
 SECTIONS: dict[str, dict[str, str]] = {
@@ -109,7 +110,7 @@ class FarmGroup(click.Group):
 
 
 def _complain(message: str) -> None:
-    click.echo(f"farm: {' '.join(message.split())}", err=True)
+    click.echo(f"farm: {one_line(' '.join(message.split()))}", err=True)
 
 
 def _is_redis(error: Exception) -> bool:

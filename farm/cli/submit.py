@@ -11,6 +11,7 @@ import click
 from farm.cli.context import Farm, json_option, note, pass_farm, print_json, redis_option, show
 from farm.cli.job_options import job_options
 from farm.domain.errors import Unreachable
+from farm.domain.names import check_label
 
 if TYPE_CHECKING:
     from farm.domain.job import Job
@@ -75,6 +76,8 @@ def command(
     from farm.cli.asking import Models, jobs_of, nsps_of, open_table, requests
     from farm.domain.catalogue import Catalogue
 
+    if label is not None:
+        check_label(label)
     table, catalogue = open_table(lut), Catalogue.load()
     wanted = requests(Models(names, models_file, all_models, listed), asked, table, catalogue)
     if dry_run:

@@ -24,7 +24,7 @@ def command(farm: Farm, campaign: str | None, as_json: bool) -> int:
     from farm.cli.progress import follow
 
     records = farm.records()
-    name = str(records.status(campaign or latest(records))["campaign"])
+    name = str(records.status(latest(records) if campaign is None else campaign)["campaign"])
     code = follow(records, name)
     if as_json:
         print_json(records.status(name))

@@ -24,6 +24,7 @@ _SHELL = frozenset("`$&|;<>()[]{}*?!~#'\"\\")
 _LONGEST_PART = 96
 _LONGEST_REVISION = 128
 _LONGEST_PATH = 1024
+_LONGEST_LABEL = 100
 
 
 def show(value: object) -> str:
@@ -84,6 +85,14 @@ def _local(name: str) -> tuple[ModelKind, str, None]:
     if path == Path(path.anchor):
         raise BadInput(f"{show(name)} is not a checkpoint folder")
     return ("onnx" if name.endswith(".onnx") else "folder"), whole, None
+
+
+def check_label(label: str) -> None:
+    """Refuse a campaign's label that would not be one line of a table."""
+    if not label.isprintable() or len(label) > _LONGEST_LABEL:
+        raise BadInput(
+            f"--label {show(label)}: at most {_LONGEST_LABEL} characters, none of them a control character"
+        )
 
 
 def require_local(kind: ModelKind, model: str) -> None:

@@ -8,7 +8,7 @@ from farm.domain.errors import BadInput
 from farm.domain.job import STAGE_KINDS, StageKind
 
 CPU_QUEUES: tuple[StageKind, ...] = ("export", "reference", "compile", "compare")
-_DEVICE = re.compile(r"device\.(?:(?P<node>[A-Za-z0-9_-]+)\.)?(?P<qid>\d+)")
+_DEVICE = re.compile(r"device\.(?:(?P<node>[A-Za-z0-9_-]+)\.)?(?P<qid>[0-9]{1,4})")
 
 
 def device_queue(qid: int, node: str | None = None) -> str:

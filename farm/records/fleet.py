@@ -8,6 +8,7 @@ from typing import Any
 
 from farm.domain.errors import BadInput
 from farm.domain.job import Job
+from farm.domain.names import show
 from farm.domain.sizes import MIB
 from farm.records import keys
 from farm.records.scripts import Scripts
@@ -131,9 +132,9 @@ class Fleet:
     def drain(self, device: str, on: bool) -> None:
         """Take a card out of placement, or put it back."""
         queue = device if device.startswith("device.") else f"device.{device}"
-        if not self._redis.sismember(keys.CARDS, queue):
-            known = ", ".join(sorted(self._redis.smembers(keys.CARDS))) or "none"
-            raise BadInput(f"no card {device!r}: the farm knows {known}")
+        cards = self.card_queues()
+        if queue not in cards:
+            raise BadInput(f"no card {show(device)}: the farm knows {', '.join(sorted(cards)) or 'none'}")
         self._redis.hset(keys.card(queue), "drained", "1" if on else "0")
         self._redis.publish(keys.CHANGED, queue)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from farm.domain.errors import BadInput
 from farm.domain.job import STAGE_KINDS, Job
+from farm.domain.names import show
 from farm.domain.peers import slow_cards
 from farm.domain.result import compose, iso
 from farm.domain.states import FINAL, campaign_state
@@ -16,6 +18,9 @@ from farm.records.connection import Client
 
 #: Jobs read per round trip.
 BATCH = 1000
+
+#: How campaigns and jobs are called; anything else is no name of theirs, whatever keys it would make.
+_NAME = re.compile(r"[0-9A-Za-z.-]{1,64}")
 
 JOB_STATES = ("waiting", "running", "done", "failed", "cancelled")
 
@@ -38,22 +43,24 @@ class Queries:
             if latest is None:
                 raise BadInput("no campaign has been submitted yet; `farm submit -m MODEL` makes one")
             return latest
+        if not _NAME.fullmatch(name):
+            raise BadInput(f"{show(name)} is not a campaign; `farm campaigns` lists them")
         if self._redis.zscore(keys.CAMPAIGNS, name) is not None:
             return name
         hits: list[str] = [c for c in self._redis.zrange(keys.CAMPAIGNS, 0, -1) if c.startswith(name)]
         if len(hits) != 1:
             what = f"matches {len(hits)} campaigns" if hits else "is not a campaign"
-            raise BadInput(f"{name!r} {what}; `farm campaigns` lists them")
+            raise BadInput(f"{show(name)} {what}; `farm campaigns` lists them")
         return hits[0]
 
     def job_ids(self, names: Iterable[str]) -> list[str]:
         """The jobs meant by campaign or job ids. Raises BadInput for an unknown one."""
         found: list[str] = []
         for name in names:
-            if self._redis.exists(keys.job(name)):
+            if _NAME.fullmatch(name) and self._redis.exists(keys.job(name)):
                 found.append(name)
             elif "." in name:
-                raise BadInput(f"{name!r} is not a job; `farm jobs` lists them")
+                raise BadInput(f"{show(name)} is not a job; `farm jobs` lists them")
             else:
                 found.extend(self._redis.lrange(keys.campaign_jobs(self.find(name)), 0, -1))
         return found
@@ -131,9 +138,9 @@ class Queries:
 
     def job(self, job_id: str) -> dict[str, Any]:
         """One job whole: its spec, the state of each stage, and its history attempt by attempt."""
-        record = self._redis.hgetall(keys.job(job_id))
+        record = self._redis.hgetall(keys.job(job_id)) if _NAME.fullmatch(job_id) else None
         if not record:
-            raise BadInput(f"{job_id!r} is not a job; `farm jobs` lists them")
+            raise BadInput(f"{show(job_id)} is not a job; `farm jobs` lists them")
         ids = json.loads(record["stages"])
         stages = dict(zip(ids, self._hashes(map(keys.stage, ids.values())), strict=True))
         history = []

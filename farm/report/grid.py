@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from farm.domain.text import one_line
+
 #: Columns of a table that goes to a file or a pipe.
 PLAIN_WIDTH = 240
 
@@ -50,12 +52,12 @@ class Grid:
     title: str | None = None
 
     def rich(self) -> Table:
-        """The grid for a terminal; nothing is cut off, long cells are folded."""
+        """The grid for a terminal; nothing is cut off, long cells are folded, control codes spelt out."""
         table = Table(box=box.SIMPLE_HEAD, title=self.title, title_justify="left", pad_edge=False)
         for column in self.columns:
             table.add_column(column.heading, justify="right" if column.numeric else "left", overflow="fold")
         for row in self.rows:
-            table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in row))
+            table.add_row(*(Text(one_line(cell), style=COLOURS.get(cell, "")) for cell in row))
         return table
 
     def fitting(self, console: Console) -> Grid:
@@ -78,4 +80,4 @@ class Grid:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.replace("\\", "\\\\").replace("|", "\\|").split())
+    return " ".join(one_line(text).replace("\\", "\\\\").replace("|", "\\|").split())

@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from farm.domain.errors import BadInput
-from farm.domain.job import CardConfiguration, Published
+from farm.domain.job import OBJECTIVES, TASKS, CardConfiguration, Published
 from farm.domain.lut import read_lut
+from farm.domain.names import split_model
 from farm.domain.result import FIELDS
 from farm.report.columns import is_comparable, origin, seconds
 from farm.report.lut_rows import to_lut
 from farm.report.results import render, write_parquet
+from tests.hostile import TEXTS
 
 
 def record(**values: Any) -> dict[str, Any]:
@@ -119,6 +121,48 @@ def test_a_row_is_read_back_as_it_was_measured(tmp_path: Path) -> None:
     assert row.key == ("bert-base-cased", "fill-mask", "best-throughput", "fp16")
     assert row.config == CardConfiguration(8, 128, 2, 7, 4, ols=2, extra=("-multicast-weights",))
     assert row.published == Published(5100.25, 42.25)
+
+
+def _model_of(name: str) -> str | None:
+    try:
+        return split_model(name)[1]
+    except BadInput:
+        return None
+
+
+#: Hub ids, and paths of local models with all that a path may hold.
+LOCAL_NAMES = st.text(st.sampled_from("ab, é%@:=^/"), max_size=9).map("/data/{}".format)
+ROUND_MODELS = (
+    (st.sampled_from(["bert-base-cased", "org/x"]) | LOCAL_NAMES | TEXTS).map(_model_of).filter(bool)
+)
+COUNTS = st.integers(1, 14)
+FIGURES = st.floats(1e-3, 1e9)
+ROUND_RECORDS = st.fixed_dictionaries(
+    {
+        **{"model": ROUND_MODELS, "task": st.sampled_from(TASKS), "objective": st.sampled_from(OBJECTIVES)},
+        **dict.fromkeys(("batch_size", "seq_length", "cores", "instances"), COUNTS),
+        **{"set_size": st.integers(1, 10), "ols": st.none() | COUNTS, "mos": st.none() | COUNTS},
+        "extra": st.sampled_from([[], ["-multicast-weights"], ["-v", "-vtcm-working-set-limit-ratio=0.25"]]),
+        **dict.fromkeys(("throughput_inf_s", "latency_ms_mean", "latency_ms_p95_raw"), FIGURES),
+    }
+).map(lambda values: record(**values))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(st.lists(ROUND_RECORDS, max_size=5, unique_by=lambda r: (r["model"], r["task"], r["objective"])))
+def test_every_result_is_read_back_with_equal_values(tmp_path: Path, records: list[dict[str, Any]]) -> None:
+    path = tmp_path / "lut.csv"
+    path.write_text(render(records, "lut"))
+    rows = read_lut(path).rows
+    assert len(rows) == len(records)
+    for row, measured in zip(rows, records, strict=True):
+        assert (row.model, row.task, row.objective, row.precision) == tuple(
+            measured[name] for name in ("model", "task", "objective", "precision")
+        )
+        for name in ("batch_size", "seq_length", "cores", "instances", "set_size", "ols", "mos"):
+            assert getattr(row.config, name) == measured[name]
+        assert list(row.config.extra) == measured["extra"]
+        assert row.published == Published(measured["throughput_inf_s"], measured["latency_ms_p95_raw"])
 
 
 def test_an_emulated_row_carries_no_figures(tmp_path: Path) -> None:
