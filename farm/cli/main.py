@@ -36,7 +36,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "up": "Start a farm on this machine and keep it running.",
         "down": "Stop this machine's farm; nothing is lost.",
         "devices": "List the cards; take one out of work, or put it back.",
-        "doctor": "Check the SDK, the cards, Redis and the packages.",
+        "doctor": "Check this host, the SDK, Redis and the farm: what is wrong, or was.",
         "worker": "Be one worker, in the foreground.",
         "coordinator": "Be the coordinator, in the foreground.",
     },

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from farm.cli.checks import sdk_checks
-from farm.records import Records
+from farm.cli.sdk_checks import sdk_checks
 from farm.sdk.launcher import CardLockRequest, DirectLauncher
 from farm.sdk.lock import lock_folder
 from tests.cli.conftest import Invoke
@@ -41,17 +40,6 @@ def test_emulator_init_refuses_a_folder_that_holds_something_else(invoke: Invoke
     assert result.exit_code == 2
     assert result.stderr.startswith("farm: ")
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
-
-
-def test_doctor_on_a_healthy_farm(emulated: Path, farm: Invoke, records: Records) -> None:
-    records.fleet.tick("test")
-    result = farm("doctor", "--json")
-    checks = {check["check"]: check for check in json.loads(result.stdout)}
-    assert result.exit_code == 0, result.stdout
-    assert checks["SDK"]["state"] == "ok"
-    assert "emulated, measured" in checks["SDK"]["detail"]
-    assert checks["card 0"]["state"] == checks["card 1"]["state"] == "ok"
-    assert checks["coordinator"]["state"] == checks["card locks"]["state"] == "ok"
 
 
 def test_doctor_has_a_line_a_check_and_fails_when_one_is_bad(emulated: Path, invoke: Invoke) -> None:
