@@ -63,11 +63,14 @@ def _workers(workers: Sequence[Mapping[str, Any]], node: str) -> Iterator[Check]
 def _fault(pid: int) -> str | None:
     """What is wrong with a worker's process on this host, None where nothing is seen."""
     try:
-        if psutil.Process(pid).status() == psutil.STATUS_STOPPED:
-            return f"process {pid} is stopped and takes nothing: kill -CONT {pid} lets it go on"
+        status = psutil.Process(pid).status()
     except psutil.NoSuchProcess:
-        return f"process {pid} is not there any more; the records will forget it"
-    return None
+        status = psutil.STATUS_ZOMBIE
+    if status == psutil.STATUS_STOPPED:
+        return f"process {pid} is stopped and takes nothing: kill -CONT {pid} lets it go on"
+    # A container's init may never reap a zombie: it has ended all the same.
+    ended = status in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    return f"process {pid} is not there any more; the records will forget it" if ended else None
 
 
 def _card(card: Mapping[str, Any]) -> Check:
