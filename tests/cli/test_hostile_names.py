@@ -29,7 +29,7 @@ from tests.redis_server import RedisProcess
 over_redis = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     deadline=None,
-    max_examples=25,
+    max_examples=settings.default.max_examples // 4,
 )
 #: What stands in for a name where a command wants one.
 HOSTILE = TEXTS | st.builds("{}{}".format, SYNTAX, CONTROLS) | CONTROLS
