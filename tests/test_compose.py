@@ -211,6 +211,18 @@ def test_a_reader_cannot_write_by_any_command_nor_stop_others(
         reader.get("elsewhere")
 
 
+def test_doctor_tells_what_an_account_may_see(servers: dict[str, Path]) -> None:
+    Records(connect(url(servers["records-acl"]))).fleet.tick("test")
+    for user, password in (("workers", "work-secret"), ("readers", "read-secret")):
+        address = url(servers["records-acl"], user, password)
+        result = CliRunner().invoke(cli, ["--redis", address, "doctor"])
+        assert "looking at it failed" not in result.stdout
+        assert "ok    coordinator: at work" in result.stdout
+        assert "ok    Redis access: a password is asked for" in result.stdout
+        assert ("tells this account nothing" in result.stdout) == (user == "readers")
+        assert password not in result.stdout
+
+
 def test_nobody_administers_and_nobody_is_let_in_without_a_name(servers: dict[str, Path]) -> None:
     for socket in servers.values():
         worker = connect(url(socket))

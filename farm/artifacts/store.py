@@ -247,6 +247,15 @@ class Store:
         shutil.rmtree(self.bury(key), ignore_errors=True)
 
 
+def left_behind(root: Path) -> list[Path]:
+    """What dead builders and removers left below a store's root, for `Store.sweep` to remove."""
+    return [
+        path
+        for path in sorted((root / "building").iterdir())
+        if path.suffix != ".lock" and (_REMOVED in path.name or not _is_held(_lock_of(path)))
+    ]
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a file, hexadecimal."""
     digest = hashlib.sha256()

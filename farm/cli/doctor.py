@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from farm.cli.checks import Check, all_checks
+from farm.cli.check import Check
+from farm.cli.checks import all_checks
 from farm.cli.context import Farm, json_option, pass_farm, print_json, redis_option
 from farm.domain.text import one_line
 
@@ -16,7 +17,10 @@ _MARKS = {"ok": "ok  ", "note": "note", "bad": "BAD "}
 @json_option
 @pass_farm
 def command(farm: Farm, as_json: bool) -> int:
-    """Check the SDK root, the cards, Redis and the packages; 1 when something is wrong.
+    """Check this host, the SDK, Redis and what its records tell of the farm; 1 when something is wrong.
+
+    Also what went wrong before: cards out of work and why, failures by cause, orphans, outcomes not reported.
+    Nothing is changed.
 
     A note is something only some hosts need: torch on a card's host, cards on a CPU worker's.
 

@@ -15,13 +15,14 @@ from farm.cli.context import Farm, json_option, note, pass_farm, print_json, red
 def command(farm: Farm, name: str | None, as_json: bool) -> None:
     """List a campaign's jobs, or the history of one job, attempt by attempt.
 
-    Without a name: the jobs of the latest campaign. A job's id is its campaign's, a dot and a number.
+    Without a name: the jobs of the latest campaign. A job's id is its campaign's, a dot and a number. Its
+    history says of each attempt which worker and card had it, when, how it ended and where its log is.
 
     \b
     farm jobs
     farm jobs 20250301-0912-a1b2.3
     """
-    from farm.report.status import history_grid, jobs_grid
+    from farm.report.status import history_view, jobs_grid
 
     records = farm.records()
     if name is not None and "." in name:
@@ -29,9 +30,7 @@ def command(farm: Farm, name: str | None, as_json: bool) -> None:
         if as_json:
             print_json(job)
             return
-        spec = job["spec"]
-        show(f"{name}: {spec['model']}, {spec['task']}, {spec['objective']}: {job['state']}")
-        show(history_grid(job).rich())
+        show(history_view(job))
         return
     jobs = [] if name is None and records.latest() is None else records.jobs(name)
     if as_json:

@@ -38,7 +38,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "prune": "Show what the farm's files take, and free what nobody needs.",
         "devices": "List the cards; take one out of work, or put it back.",
         "adopt": "Go on with records that came back empty or older.",
-        "doctor": "Check the SDK, the cards, Redis and the packages.",
+        "doctor": "Check this host, the SDK, Redis and the farm: what is wrong, or was.",
         "worker": "Be one worker, in the foreground.",
         "coordinator": "Be the coordinator, in the foreground.",
     },

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from farm.domain.errors import BadInput
-from farm.domain.job import Job
+from farm.domain.job import Job, StageKind
 from farm.domain.names import show
+from farm.domain.result import iso
 from farm.domain.sizes import MIB
 from farm.records import keys
 from farm.records.scripts import Scripts
@@ -52,6 +53,12 @@ class Fleet:
         budgets = ("" if size is None else size // MIB for size in (memory, store))
         queued = json.dumps(list(queues))
         self._scripts.run("register", worker, queued, node, pid, card, stage, *budgets, keeper)
+
+    def keeps_logs(self, node: str, patterns: Mapping[StageKind, str]) -> None:
+        """Where the logs of a node's attempts are, by stage kind, with `{stage}` and `{attempt}` in it."""
+        self._redis.hset(
+            keys.node(node), mapping={f"log:{kind}": pattern for kind, pattern in patterns.items()}
+        )
 
     def beat(self, worker: str) -> float | None:
         """The worker is alive. For how long it has left bells unanswered though it is idle, s.
@@ -135,7 +142,8 @@ class Fleet:
         cards = self.card_queues()
         if queue not in cards:
             raise BadInput(f"no card {show(device)}: the farm knows {', '.join(sorted(cards)) or 'none'}")
-        self._redis.hset(keys.card(queue), "drained", "1" if on else "0")
+        now = int(self._redis.time()[0]) * 1000
+        self._redis.hset(keys.card(queue), mapping={"drained": "1" if on else "0", "since:drained": now})
         self._redis.publish(keys.CHANGED, queue)
 
     def ring(self) -> list[str]:
@@ -240,6 +248,7 @@ def _card(
         "state": state,
         "health": "drained" if record.get("drained") == "1" else record["health"],
         "reason": record.get("reason") or None,
+        "since": iso(record.get("since:drained" if record.get("drained") == "1" else "since:health")),
         "sku": facts.get("sku"),
         "nsp_total": facts.get("nsp_total"),
         "nsp_free": facts.get("nsp_free"),

@@ -57,6 +57,10 @@ def running(queue: str) -> str:
     return f"farm:k:{queue}:running"
 
 
+def node(name: str) -> str:
+    return f"farm:n:{name}"
+
+
 def worker(name: str) -> str:
     return f"farm:w:{name}"
 

@@ -147,14 +147,7 @@ class Queries:
         for kind, stage in ((kind, each) for kind, last in ids.items() for each in _repaired(last)):
             for raw in self._redis.lrange(keys.attempts(stage), 0, -1):
                 entry = json.loads(raw)
-                history.append(
-                    {
-                        "stage": kind,
-                        **entry,
-                        "started": iso(entry.get("started")),
-                        "ended": iso(entry.get("ended")),
-                    }
-                )
+                history.append({"stage": kind, **self._attempt(kind, stage, entry)})
         history.sort(key=lambda e: str(e["started"]))
         kind, error = _blame(stages)
         return {
@@ -180,6 +173,19 @@ class Queries:
             "archived": len(json.loads(record.get("archive") or "[]")),
         }
 
+    def _attempt(self, kind: str, stage: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+        """An attempt of a stage; None where there is nothing (yet). log: its path on the node it ran on."""
+        log = entry.get("log")
+        if log is None and (pattern := self._redis.hget(keys.node(entry["node"]), f"log:{kind}")):
+            log = pattern.replace("{stage}", stage).replace("{attempt}", str(entry["attempt"]))
+        return {
+            **dict.fromkeys(("device", "outcome", "error_kind", "error")),
+            **entry,
+            "started": iso(entry.get("started")),
+            "ended": iso(entry.get("ended")),
+            "log": log,
+        }
+
     def results(self, name: str | None = None) -> list[dict[str, Any]]:
         """One result record a job, in the campaign's order; what is not measured yet is None.
 
@@ -191,6 +197,29 @@ class Queries:
             for place in slow.records:
                 found[place]["flags"].append("slow_card")
         return found
+
+    def failures(self, campaigns: int) -> list[dict[str, Any]]:
+        """What failed in the newest campaigns, a record for each cause, the most frequent first.
+
+        {"campaign", "stage": kind, "error_kind", "error", "stages": how many, "job": one it concerns}
+        """
+        found: dict[tuple[str, str, str, str], dict[str, Any]] = {}
+        for campaign in self._redis.zrevrange(keys.CAMPAIGNS, 0, campaigns - 1):
+            counts = self._redis.hmget(keys.campaign(campaign), [f"s:{kind}:failed" for kind in STAGE_KINDS])
+            seen: set[str] = set()
+            for job, record, stages in self._walk(campaign) if any(int(n or 0) for n in counts) else ():
+                ids = json.loads(record["stages"])
+                for kind, stage in stages.items():
+                    if stage["state"] != "failed" or ids[kind] in seen:
+                        continue
+                    seen.add(ids[kind])
+                    cause = (campaign, kind, stage.get("error_kind") or "", stage.get("error") or "failed")
+                    names = ("campaign", "stage", "error_kind", "error")
+                    entry = found.setdefault(
+                        cause, dict(zip(names, cause, strict=True)) | {"stages": 0, "job": job}
+                    )
+                    entry["stages"] += 1
+        return sorted(found.values(), key=lambda entry: -entry["stages"])
 
     def outcomes(self, name: str | None = None) -> list[dict[str, Any]]:
         """What the stages of each job told, in the campaign's order.

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from farm.domain.job import STAGE_KINDS
 from farm.domain.sizes import show_size
+from farm.domain.text import one_line
 from farm.report.columns import BLANK, number, seconds
 from farm.report.grid import Column, Grid
 
@@ -141,13 +142,38 @@ def jobs_grid(jobs: Sequence[Mapping[str, Any]]) -> Grid:
     )
 
 
-def history_grid(job: Mapping[str, Any]) -> Grid:
-    """A job's attempts, oldest first."""
-    names = ("stage", "attempt", "node", "worker", "device", "started", "ended", "outcome")
-    return Grid(
-        [*(Column(name) for name in names), Column("error")],
-        [[*(_text(attempt.get(name)) for name in names), _error(attempt)] for attempt in job["history"]],
+def history_view(job: Mapping[str, Any]) -> RenderableType:
+    """A job's attempts, oldest first, then the log of each and what it met; fits 100 columns."""
+    history = job["history"]
+    spec = job["spec"]
+    title = f"{job['job']}: {spec['model']}, {spec['task']}, {spec['objective']}: {job['state']}"
+    days = " to ".join(dict.fromkeys(attempt["started"][:10] for attempt in (*history[:1], *history[-1:])))
+    names = ("stage", "#", "worker", "card", "started", "ended", "outcome")
+    return Group(
+        Text(one_line(title), style="bold"),
+        Text(f"{days}, UTC" if history else "no attempt yet"),
+        *(
+            [Grid([Column(name) for name in names], [_attempt_row(a) for a in history]).rich()]
+            * bool(history)
+        ),
+        *(Text(line, overflow="fold") for attempt in history for line in _attempt_lines(attempt)),
     )
+
+
+def _attempt_row(attempt: Mapping[str, Any]) -> list[str]:
+    worker = str(attempt["worker"])
+    return [
+        *(attempt["stage"], str(attempt["attempt"])),
+        worker.rpartition(":")[0] or worker,  # of <node>:<pid>:<random> what a human looks for
+        _text(attempt["device"]),
+        *(_text(attempt[at] and attempt[at][11:19]) for at in ("started", "ended")),
+        attempt["outcome"] or "running",
+    ]
+
+
+def _attempt_lines(attempt: Mapping[str, Any]) -> list[str]:
+    found = [attempt["log"] and f"log {attempt['log']}", _error(attempt)]
+    return [one_line(f"{attempt['stage']} {attempt['attempt']}: {text}") for text in found if text]
 
 
 def campaigns_grid(campaigns: Sequence[Mapping[str, Any]]) -> Grid:

@@ -27,9 +27,15 @@ def keeper_mark(home: Path, keeper: int) -> str:
     return ":".join([_KIND, _scope(home), str(keeper), repr(started), secrets.token_hex(8)])
 
 
+def find_orphans(home: Path) -> list[psutil.Process]:
+    """The children of dead keepers of the farm at `home`, with all they started, that run still."""
+    scope = _scope(home)
+    return [process for process in psutil.process_iter() if _is_orphan(process, scope)]
+
+
 def end_orphans(home: Path) -> list[int]:
-    """End the children of dead keepers of the farm at `home`, with all they started; their pids."""
-    orphans = [process for process in psutil.process_iter() if _is_orphan(process, _scope(home))]
+    """End the orphans of the farm at `home`; their pids."""
+    orphans = find_orphans(home)
     for signal in (psutil.Process.terminate, psutil.Process.kill):
         for process in orphans:
             with contextlib.suppress(psutil.Error):

@@ -84,6 +84,8 @@ class WorkerProcess:
             cpu = kind_of(self.queues[0]) != "run"
             limit = (settings.store_bytes or default_store_limit(self.store)) if cpu else None
             self.eviction = Eviction(self.store, self.records.artifacts, limit)
+            logs = {kind: places.log_pattern(kind) for kind in map(kind_of, self.queues)}
+            patiently(lambda: self.records.fleet.keeps_logs(settings.node, logs))
             if cpu:
                 for left in self.store.sweep():
                     log.warning("removed %s, left by a builder that died", left, extra={"action": "sweep"})

@@ -11,6 +11,7 @@ import platformdirs
 import psutil
 
 from farm.bells import records_url
+from farm.domain.job import StageKind
 from farm.domain.sizes import parse_size
 from farm.stages.host import host_memory
 
@@ -35,6 +36,11 @@ class Places:
     def outbox(self) -> Path:
         """Outcomes the records do not have yet."""
         return self.home / "outbox"
+
+    def log_pattern(self, kind: StageKind) -> str:
+        """Where the logs of attempts at such a stage are, with `{stage}` and `{attempt}` for their own."""
+        where = "work/{stage}/{attempt}/run.log" if kind == "run" else "logs/stages/{stage}-{attempt}.log"
+        return f"{self.home}/{where}"
 
     @property
     def models(self) -> Path:

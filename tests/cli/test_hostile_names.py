@@ -29,12 +29,18 @@ from tests.redis_server import RedisProcess
 over_redis = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     deadline=None,
-    max_examples=25,
+    max_examples=settings().max_examples // 4,
 )
 #: What stands in for a name where a command wants one.
 HOSTILE = TEXTS | st.builds("{}{}".format, SYNTAX, CONTROLS) | CONTROLS
 #: An SDK's line that would clear the screen, colour what follows, set the title, and forge a line of ours.
 EVIL = "\x1b[2J\x1b[31mred\x1b]0;owned\x07\r\nfarm: all is well [bold]\u202e\x9b"
+
+
+def emptied(records: Records) -> Records:
+    """The same Redis with new records in it."""
+    records.client.flushall()
+    return Records(records.client)
 
 
 def everything(records: Records) -> dict[str, bytes]:
@@ -57,8 +63,8 @@ def test_a_name_that_is_none_is_refused_and_touches_no_record(
     farm: Invoke, records: Records, name: str
 ) -> None:
     assume(not name.startswith("-"))
-    records.client.flushall()
-    campaign = scene.submit(Records(records.client), scene.job())
+    records = emptied(records)
+    campaign = scene.submit(records, scene.job())
     scene.card(records)
     records.fleet.tick("test")
     assume(not campaign.startswith(name) or not name)
@@ -79,7 +85,7 @@ def test_a_name_that_is_none_is_refused_and_touches_no_record(
 @given(label=HOSTILE)
 @over_redis
 def test_a_label_is_shown_as_it_was_given_or_refused(farm: Invoke, records: Records, label: str) -> None:
-    records.client.flushall()
+    records = emptied(records)
     records.fleet.tick("test")
     result = farm("submit", "-m", "bert-base-cased", f"--label={label}")
     shown_safely(result)

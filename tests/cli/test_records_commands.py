@@ -8,14 +8,17 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from farm.domain.job import STAGE_KINDS
 from farm.domain.lut import read_lut
 from farm.domain.result import FIELDS
 from farm.domain.states import after_failure
 from farm.records import Records
+from farm.report import grid
 from tests.cli.conftest import Invoke
 from tests.records import scene
 from tests.redis_server import RedisProcess
@@ -221,3 +224,54 @@ def test_a_halted_farm_says_why(farm: Invoke, records: Records) -> None:
     assert (refused.exit_code, refused.stdout) == (1, "")
     assert "nothing is recorded now: the disk of Redis at /x is nearly full" in refused.stderr
     assert "BAD   disk of Redis: nothing new is started: the disk" in farm("doctor").stdout
+
+
+def test_a_jobs_history_tells_of_each_attempt_where_when_why_and_its_log(
+    farm: Invoke, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    campaign = scene.submit(records, scene.job())
+    home = "/var/lib/aic-farm"
+    worker, card = scene.cpu(records, "host:4711:ab12cd"), scene.card(records, 7, worker="host:4712:ab12ce")
+    cpu = dict.fromkeys(STAGE_KINDS, f"{home}/logs/stages/{{stage}}-{{attempt}}.log")
+    records.fleet.keeps_logs("host", {**cpu, "run": f"{home}/work/{{stage}}/{{attempt}}/run.log"})
+    full = scene.must_claim(records, worker, "export")
+    told = f"{home}/logs/stages/told.log"
+    verdict = after_failure("host", {}, [])
+    records.claims.ended(
+        full.stage, full.token, replace(verdict, delay_s=0), error="No space left on device", log=told
+    )
+    for kind in ("export", "reference", "compile"):
+        scene.do(records, worker, kind)
+    back = scene.must_claim(records, card, "run", "device.7")
+    records.claims.hand_back(back.stage, back.token, {}, "worker stopped")
+    now = scene.must_claim(records, card, "run", "device.7")
+    history = json.loads(farm("jobs", f"{campaign}.1", "--json").stdout)["history"]
+    names = ("stage", "attempt", "node", "worker", "device", "outcome", "error_kind", "error", "log")
+    assert [[attempt[name] for name in names] for attempt in history] == [
+        ["export", 1, "host", worker, None, "failed", "host", "No space left on device", told],
+        ["export", 2, "host", worker, None, "done", None, None, f"{home}/logs/stages/{full.stage}-2.log"],
+        *(
+            [kind, 1, "host", worker, None, "done", None, None, f"{home}/logs/stages/{at}-1.log"]
+            for kind in ("reference", "compile")
+            for at in [json.loads(farm("jobs", f"{campaign}.1", "--json").stdout)["stages"][kind]["id"]]
+        ),
+        *(
+            ["run", n, "host", card, "device.7", ended, None, None, f"{home}/work/{now.stage}/{n}/run.log"]
+            for n, ended in ((1, "worker stopped"), (2, None))
+        ),
+    ]
+    assert all(attempt["started"] for attempt in history)
+    assert [bool(attempt["ended"]) for attempt in history] == [True] * 5 + [False]
+    monkeypatch.setattr(grid, "PLAIN_WIDTH", 100)
+    shown = farm("jobs", f"{campaign}.1").stdout.splitlines()
+    assert max(map(len, shown)) <= 100
+    rows = [line.split()[:4] for line in shown if line.split()[:1] and line.split()[0] in STAGE_KINDS]
+    assert [row for row in rows if row[1].isdigit()] == [
+        *(["export", n, "host:4711", "–"] for n in "12"),
+        *([kind, "1", "host:4711", "–"] for kind in ("reference", "compile")),
+        *(["run", n, "host:4712", "device.7"] for n in "12"),
+    ]
+    assert [f"export 1: log {told}", "export 1: host: No space left on device"] == [
+        line.rstrip() for line in shown if line.startswith("export 1: ")
+    ]
+    assert f"run 2: log {home}/work/{now.stage}/2/run.log" in [line.rstrip() for line in shown]

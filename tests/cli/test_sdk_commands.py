@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from farm.cli.checks import sdk_checks
-from farm.records import Records
+from farm.cli.sdk_checks import sdk_checks
 from farm.sdk.launcher import CardLockRequest, DirectLauncher
 from farm.sdk.lock import lock_folder
 from tests.cli.conftest import Invoke
@@ -42,41 +40,6 @@ def test_emulator_init_refuses_a_folder_that_holds_something_else(invoke: Invoke
     assert result.exit_code == 2
     assert result.stderr.startswith("farm: ")
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
-
-
-def test_doctor_on_a_healthy_farm(emulated: Path, farm: Invoke, records: Records) -> None:
-    records.fleet.tick("test")
-    result = farm("doctor", "--json")
-    checks = {check["check"]: check for check in json.loads(result.stdout)}
-    assert result.exit_code == 0, result.stdout
-    assert checks["SDK"]["state"] == "ok"
-    assert "emulated, measured" in checks["SDK"]["detail"]
-    assert checks["card 0"]["state"] == checks["card 1"]["state"] == "ok"
-    assert checks["coordinator"]["state"] == checks["card locks"]["state"] == "ok"
-
-
-@pytest.mark.parametrize(
-    ("settings", "state", "told"),
-    [
-        ({"appendonly": "yes"}, "ok", "an append-only file"),
-        ({"appendonly": "no"}, "note", "no append-only file"),
-        ({"maxmemory": 10**9, "maxmemory-policy": "allkeys-lru"}, "bad", "allkeys-lru drops records"),
-    ],
-)
-def test_doctor_says_what_a_redis_keeps(
-    settings: dict[str, Any], state: str, told: str, farm: Invoke, records: Records
-) -> None:
-    redis = records.client
-    before = {name: redis.config_get(name)[name] for name in settings}
-    try:
-        for name, value in settings.items():
-            redis.config_set(name, value)
-        [check] = [c for c in json.loads(farm("doctor", "--json").stdout) if c["check"] == "what Redis keeps"]
-    finally:
-        for name, value in before.items():
-            redis.config_set(name, value)
-    assert check["state"] == state
-    assert told in check["detail"]
 
 
 def test_doctor_has_a_line_a_check_and_fails_when_one_is_bad(emulated: Path, invoke: Invoke) -> None:

@@ -59,7 +59,7 @@ def sdk_at(root: Path, library: bool) -> Sdk:
 @settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     deadline=None,
-    max_examples=40,
+    max_examples=settings().max_examples // 4,
 )
 @given(
     folder=FOLDERS, extra=EXTRAS, name=TEXTS, route=st.sampled_from(["runner", "api"]), library=st.booleans()

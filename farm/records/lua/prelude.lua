@@ -27,7 +27,7 @@
 -- farm:a:<artifact>:stages set  stages that asked for it: while one of them, or what depends on it, is not final, it is needed
 -- farm:a:<artifact>:waiters set stages parked until the build ends
 -- farm:artifacts        zset    artifacts that are there, condemned ones too -> last asked for, ms
--- farm:n:<node>         hash    budgets of a node, MiB: memory, store; starved: a stage passed over for memory, since, seen (farm clock)
+-- farm:n:<node>         hash    budgets of a node, MiB: memory, store; log:<kind>: where its attempts' logs are; starved: a stage passed over for memory, since, seen (farm clock)
 -- farm:admitted         hash    claimed CPU stage -> "<memory> <store> <node>", MiB
 -- farm:waits            hash    kind -> JSON: what its ready stages wait for where a worker is idle (for, stages, needed, free, limit; MiB)
 -- farm:losses           zset    stage that lost its worker -> farm clock, of the last minute; a hint, written beside the scripts
@@ -36,7 +36,7 @@
 --                               missed: bells in a row that were lost while it was idle, missed_at: when the last was, ms
 -- farm:idle:<queue>     set     workers that would answer a bell of the queue
 -- farm:cards            set     queue names of cards
--- farm:k:<queue>        hash    a card: facts (JSON), nsp_total, health, reason, drained, strikes, probing (until, farm clock), prober, probe_at (farm clock),
+-- farm:k:<queue>        hash    a card: facts (JSON), nsp_total, health, reason, drained, since:health, since:drained (ms), strikes, probing (until, farm clock), prober, probe_at (farm clock),
 --                               stage, job, since (farm clock), expected: what runs on it; done; turn: of its last claim
 -- farm:k:<queue>:claims set     stages claimed for the card, running or being prepared
 -- farm:k:<queue>:running set    those of them that hold it: one, or several on a shared card

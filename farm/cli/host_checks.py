@@ -1,0 +1,88 @@
+"""What `farm doctor` looks at on this host: the farm's folder, what dead processes left, the model hub."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from farm.cli.check import Check
+from farm.domain.errors import BadInput
+from farm.domain.sizes import GIB, parse_size, show_size
+from farm.records.connection import hide_password
+
+#: Less is too little for any model's artifacts.
+LEAST_FREE_BYTES = 2 * GIB
+
+
+def host_checks(home: Path) -> Iterator[Check]:
+    """The farm at `home` as this host's disk and processes tell it; nothing is changed."""
+    from farm.worker.settings import Places
+
+    places = Places(home)
+    yield _outbox(places.outbox)
+    yield _orphans(home)
+    yield from _store(places.store)
+    yield _hub()
+
+
+def _outbox(folder: Path) -> Check:
+    waiting = list(folder.glob("*.json"))
+    if not waiting:
+        return Check("outbox", "ok", "every outcome is reported")
+    way_out = "they are when Redis is back, or when a worker starts on this host"
+    return Check("outbox", "bad", f"{len(waiting)} outcomes in {folder} are not reported: {way_out}")
+
+
+def _orphans(home: Path) -> Check:
+    from farm.worker.orphans import find_orphans
+
+    found = find_orphans(home)
+    if not found:
+        return Check("orphans", "ok", "no process of a dead keeper is left")
+    named = ", ".join(f"{process.pid} ({process.name()})" for process in found)
+    return Check(
+        "orphans", "bad", f"left by dead keepers: process {named}; the next worker to start ends them"
+    )
+
+
+def _store(root: Path) -> Iterator[Check]:
+    from farm.artifacts.store import Store, left_behind
+    from farm.worker.eviction import default_store_limit
+
+    if not (root / "objects").is_dir():
+        yield Check("store", "note", f"{root} is not there yet: the first CPU worker makes it")
+        return
+    left = left_behind(root)
+    if left:
+        way_out = "the next CPU worker to start removes them"
+        yield Check("unfinished builds", "note", f"{len(left)} in {root / 'building'}: {way_out}")
+    store = Store(root)
+    asked = os.environ.get("FARM_STORE_LIMIT")
+    try:
+        limit = parse_size(asked, "FARM_STORE_LIMIT") if asked else default_store_limit(store)
+    except BadInput as error:
+        yield Check("store", "bad", str(error))
+        return
+    used, free = store.total(), psutil.disk_usage(str(root)).free
+    seen = f"{show_size(used)} of {show_size(limit)} used, {show_size(free)} free on its disk, {root}"
+    if free < LEAST_FREE_BYTES:
+        yield Check("store", "bad", f"{seen}: free some, or farm up --store-limit less")
+    elif limit - used > free:
+        yield Check("store", "note", f"{seen}: the disk is full before the limit is reached")
+    else:
+        yield Check("store", "ok", seen)
+
+
+def _hub() -> Check:
+    """The settings a CPU worker started here would have; a token is never shown."""
+    endpoint = hide_password(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
+    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    file = Path(os.environ.get("HF_TOKEN_PATH") or home / "token")
+    named = any(os.environ.get(name) for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")) or file.is_file()
+    seen = f"{endpoint}, {'a token' if named else 'no token: gated models are refused'}"
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        return Check("model hub", "note", f"{seen}, offline: only what the cache has")
+    return Check("model hub", "ok", seen)

@@ -1,0 +1,51 @@
+"""The farm's own word for a fault: `farm doctor` names what is left, `farm jobs JOB` what happened."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import psutil
+import pytest
+from click.testing import CliRunner
+
+from farm.cli.context import Farm
+from farm.cli.main import cli
+from tests.faults.bench import Bench
+
+
+def test_what_a_killed_host_side_leaves_is_named_and_its_attempt_has_a_log(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FARM_HOME", str(bench.home))
+    monkeypatch.setenv("FARM_SDK_ROOT", str(bench.made.root))
+
+    def farm(*words: str) -> str:
+        return CliRunner().invoke(cli, ["--redis", bench.redis.url, *words, "--json"], obj=Farm()).stdout
+
+    bench.coordinator()
+    bench.worker()
+    bench.good()
+    bench.slow_runs(20)
+    campaign = bench.submit(bench.made.job())
+    runner = bench.runner()
+    [attempt] = bench.history(campaign)
+    assert (attempt["outcome"], Path(attempt["log"]).is_file()) == (None, True)
+    keeper, worker = bench.keeper(), bench.pool_process()
+    for process in (*bench.processes("celery"), keeper):
+        process.kill()
+    bench.files(
+        lambda: not psutil.pid_exists(worker.pid) or worker.status() == "zombie", 5, "end of the worker"
+    )
+    seen = {check["check"]: check for check in json.loads(farm("doctor"))}
+    assert seen["orphans"]["state"] == "bad"
+    assert f"process {runner.pid} " in seen["orphans"]["detail"]
+    assert seen["card 0"]["detail"].startswith(f"held by process {runner.pid}")
+    [gone] = [check for name, check in seen.items() if name.startswith("worker ")]
+    assert "is not there any more" in gone["detail"]
+    assert runner.is_running()
+    bench.until(lambda: bench.history(campaign)[0]["outcome"], 10, "lapse")
+    history = json.loads(farm("jobs", bench.records.jobs(campaign)[0]["job"]))["history"]
+    [lost] = [entry for entry in history if entry["stage"] == "run"]
+    assert (lost["device"], lost["log"]) == ("device.0", attempt["log"])
+    assert lost["ended"] > lost["started"]
