@@ -121,9 +121,15 @@ class World:
         state, token = self.records.client.hmget(keys.stage(hand.claim.stage), "state", "token")
         return hand not in self.over and token == hand.claim.token and state in ("claimed", "ready")
 
-    def jobs(self) -> list[str]:
-        """All jobs, in the order of their submission."""
-        return [job["job"] for campaign in self.campaigns for job in self.records.jobs(campaign)]
+    def _is_claimed(self, hand: Hand) -> bool:
+        """Whether it is current, and its lease has not lapsed."""
+        state = self.records.client.hget(keys.stage(hand.claim.stage), "state")
+        return self.current(hand) and bool(state == "claimed")
+
+    def jobs(self, *states: str) -> list[str]:
+        """The jobs in these states, in the order of their submission."""
+        found = (job for campaign in self.campaigns for job in self.records.jobs(campaign))
+        return [job["job"] for job in found if job["state"] in states]
 
     # --- workers come, beat and go
 
@@ -201,6 +207,8 @@ class World:
         assert hand is not None
         self._unlock(worker, hand)
         self.over.append(hand)
+        # The keeper guards until its worker says that it is over, and may renew in between.
+        assert self.records.claims.renew(hand.claim.stage, hand.claim.token, worker.name) != "ok"
         worker.hand, worker.last = None, hand.claim.stage
         self._leave_if_done(worker)
 
@@ -320,9 +328,9 @@ class World:
         ask = {k: v for k, v in hand.claim.ask.items() if k != "again"}
         key = f"{hand.claim.kind}-{digest([ask, hand.claim.inputs.get('export', {}).get('key')], 12)}"
         while True:
-            mine = self.current(hand)
+            claimed = self._is_claimed(hand)
             answer = self.records.claims.build(hand.claim, key)
-            assert answer != "lost" or not mine or self._state(hand) == "ready"
+            assert (answer == "lost") == (not claimed)
             if answer == "condemned":
                 self.bury([key])
             elif answer == "present" and key not in self.store:
@@ -337,11 +345,8 @@ class World:
             self.condemn_over(worker.store)
             self.bury(self.condemned)
 
-    def _state(self, hand: Hand) -> str:
-        return str(self.records.client.hget(keys.stage(hand.claim.stage), "state"))
-
     def _repair(self, worker: Worker, hand: Hand, kind: str) -> None:
-        claimed = self.current(hand) and self._state(hand) == "claimed"
+        claimed = self._is_claimed(hand)
         answer = self.records.claims.repair(hand.claim, kind, hand.claim.inputs[kind]["key"], "gone")
         assert (answer == "late") == (not claimed)
         if answer == "spent":
@@ -356,14 +361,13 @@ class World:
         if held and (not self.share or sum(held.values()) + job.config.cores_needed > nsp):
             return
         held[hand.claim.token] = job.config.cores_needed
-        claimed = self.current(hand) and self._state(hand) == "claimed"
+        claimed = self._is_claimed(hand)
         assert self.records.claims.running(hand.claim.stage, hand.claim.token) == claimed
         if claimed:
             hand.step = "doing"
         else:
             self._unlock(worker, hand)
-            if not self.current(hand):
-                self._drop(worker)
+            self._drop(worker)
 
     def _publish(self, hand: Hand) -> dict[str, object]:
         """What the attempt made is in the store; its outcome."""

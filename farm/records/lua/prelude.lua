@@ -216,6 +216,13 @@ local function end_attempt(stage, attempt, fields)
   call('HDEL', key('s', stage), 'token')
 end
 
+-- Who is refused gives its attempt up: also one whose lease had only lapsed, which might else come back with nobody
+-- at work on it.
+local function refuse(stage, token, answer)
+  if get(stage, 'token') == token then call('HDEL', key('s', stage), 'token') end
+  return answer
+end
+
 local function block(stage, because)
   if FINAL[get(stage, 'state')] then return end
   local r = call('HMGET', key('s', stage), 'kind', 'campaign', 'feeds')
