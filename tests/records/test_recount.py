@@ -38,8 +38,9 @@ def a_campaign_with_a_history(records: Records) -> str:
     records.claims.done(export.stage, export.token, {"key": "export-b", "bytes": 1000})
     reference = scene.must_claim(records, worker, "reference")
     assert records.claims.repair(reference, "export", "export-b", "gone") == "wait"
-    for kind in scene.CPU[:3]:
-        scene.do(records, worker, kind)
+    scene.do(records, worker, "export")
+    scene.do(records, worker, "reference")
+    scene.do(records, worker, "compile")
     scene.do(records, card, "run", "device.0")
     return campaign
 

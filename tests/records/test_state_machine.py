@@ -27,7 +27,8 @@ from farm.domain.errors import FailureKind
 from farm.domain.job import Job
 from farm.records import Records, submissions
 from tests.records import scene
-from tests.records.world import Worker, World
+from tests.records.attempts import Worker
+from tests.records.world import World
 
 GIB = 1024**3
 PICK = st.integers(0, 11)
@@ -137,7 +138,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(n=PICK, seconds=st.sampled_from([11, 16]), then=st.sampled_from(["back", "on", "others"]))
     def fall_silent(self, n: int, seconds: int, then: str) -> None:
-        """A worker and its keeper are stopped for a while: forgotten, or the lease lapses. Then they go on."""
+        """A worker and its keeper stop for a while: forgotten, or the lease lapses. Then they go on."""
         worker = self.at_work(n)
         if worker is None:
             return
@@ -233,7 +234,7 @@ def test_no_order_of_events_breaks_a_promise(records: Records, monkeypatch: pyte
     run_state_machine_as_test(
         Here,
         settings=settings(
-            max_examples=soak or 25,
+            max_examples=soak or 20,
             stateful_step_count=60 if soak else 40,
             deadline=None,
             derandomize=not soak,

@@ -42,7 +42,7 @@
 local FINAL = {done = true, failed = true, blocked = true, cancelled = true}
 local MAY = {
   waiting = {ready = true, blocked = true, cancelled = true},
-  ready = {claimed = true, done = true, failed = true, waiting = true, blocked = true, cancelled = true},
+  ready = {claimed = true, done = true, failed = true, blocked = true, cancelled = true},
   claimed = {ready = true, waiting = true, done = true, failed = true, cancelled = true},
 }
 
