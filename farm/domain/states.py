@@ -16,11 +16,12 @@ STAGE_STATES: tuple[StageState, ...] = get_args(StageState)
 #: Nothing follows these but a retry that the user asks for, which starts the stage over.
 FINAL: frozenset[StageState] = frozenset({"done", "failed", "blocked", "cancelled"})
 
-#: What may follow what. A claimed stage becomes waiting when another attempt already builds its artifact. A
-#: ready one may be done or failed: its lease lapsed, and the attempt reports before anybody claims it again.
+#: What may follow what. A claimed stage becomes waiting when another attempt already builds its artifact, or
+#: when its input was lost and is made again. A ready one may be done or failed: its lease lapsed, and the
+#: attempt reports before anybody claims it again.
 TRANSITIONS: dict[StageState, frozenset[StageState]] = {
     "waiting": frozenset({"ready", "blocked", "cancelled"}),
-    "ready": frozenset({"claimed", "waiting", "done", "failed", "blocked", "cancelled"}),
+    "ready": frozenset({"claimed", "done", "failed", "blocked", "cancelled"}),
     "claimed": frozenset({"ready", "waiting", "done", "failed", "cancelled"}),
     "done": frozenset(),
     "failed": frozenset(),

@@ -6,6 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 from farm.domain.states import FINAL
 from farm.records import keys
@@ -85,7 +86,7 @@ class Recount:
             self._counted[campaign] = changes
             yield [f"{campaign} {text}" for text in drift]
 
-    def _read(self, names: Iterator[str], *fields: str) -> list[list[str | None]]:
+    def _read(self, names: Iterator[str], *fields: str) -> list[list[Any]]:
         pipe = self._redis.pipeline(transaction=False)
         for name in names:
             pipe.hmget(name, *fields)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -38,8 +39,9 @@ EVIL = "\x1b[2J\x1b[31mred\x1b]0;owned\x07\r\nfarm: all is well [bold]\u202e\x9b
 
 
 def emptied(records: Records) -> Records:
-    """The same Redis with new records in it."""
+    """The same Redis with new records in it, and nothing remembered of the old ones."""
     records.client.flushall()
+    shutil.rmtree(Path(os.environ["FARM_HOME"]) / "records", ignore_errors=True)
     return Records(records.client)
 
 

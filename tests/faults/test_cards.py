@@ -89,6 +89,18 @@ def test_a_run_that_hangs_is_ended_at_its_limit_and_done_on_another_card(make_be
     assert {bench.card(0)["health"], bench.card(1)["health"]} == {"good"}, "the golden run cleared it"
 
 
+def test_a_job_bound_to_the_one_card_that_failed_it_comes_to_its_end(make_bench: MakeBench) -> None:
+    bench = make_bench(FARM_RUN_LIMIT_S="2")
+    two_cards(bench)
+    bench.scenario({"tool": "qaic-runner", "fault": "hang", "nth": 1})
+    campaign = bench.submit(bench.made.job(devices=("1",)))
+    bench.until(lambda: bench.records.status(campaign)["state"] == "failed", 30, "end")
+    [attempt] = bench.history(campaign)
+    assert (attempt["device"], attempt["error_kind"]) == ("device.1", "input"), (
+        "the golden run cleared the card"
+    )
+
+
 def test_a_runner_that_is_killed_is_tried_again_on_the_same_card(bench: Bench) -> None:
     bench.coordinator()
     bench.worker()

@@ -218,7 +218,8 @@ class History:
     def __init__(self) -> None:
         self.ends: dict[str, tuple[str, str | None]] = {}
         self.results: dict[str, Any] = {}
-        self.closed: dict[tuple[str, int], str] = {}
+        self.closed: dict[tuple[str, int], dict[str, Any]] = {}
+        self.notes: dict[tuple[str, int], str] = {}
         self.attempts: dict[str, int] = {}
 
     def retried(self, job: str, now: Snapshot) -> None:
@@ -229,7 +230,10 @@ class History:
         self.results.pop(job, None)
 
     def check(self, now: Snapshot) -> None:
-        """Ends are ends, results stay, numbers rise, closed entries of a history are not rewritten."""
+        """Ends are ends, results stay, numbers rise, closed entries of a history are not rewritten.
+
+        A cancelled attempt that reports all the same leaves a note, once.
+        """
         for name, stage in now.stages.items():
             before = self.ends.get(name)
             if before is not None:
@@ -240,8 +244,11 @@ class History:
             assert number >= self.attempts.get(name, 0)
             self.attempts[name] = number
             for n, raw in enumerate(now.get(f"s:{name}:attempts") or ()):
-                if "outcome" in json.loads(raw):
-                    assert self.closed.setdefault((name, n), raw) == raw
+                entry = json.loads(raw)
+                if "outcome" in entry:
+                    late = entry.pop("late", None)
+                    assert self.closed.setdefault((name, n), entry) == entry
+                    assert late is None or self.notes.setdefault((name, n), late) == late
         for name, job in now.jobs.items():
             if job["state"] in ("done", "failed", "cancelled"):
                 result = _result(now, job)

@@ -53,6 +53,17 @@ def test_a_keeper_that_renews_after_the_end_does_not_claim_again(
     assert records.client.zcard("farm:leases") == 0
 
 
+def test_who_is_refused_for_its_lapsed_lease_does_not_claim_again(records: Records) -> None:
+    """The worker wakes before its keeper renews, is refused and gives up."""
+    scene.submit(records, scene.job())
+    worker = scene.cpu(records)
+    claim = scene.must_claim(records, worker, "export")
+    lapse(records, claim)
+    assert records.claims.build(claim, "export-x") == "lost"
+    assert records.claims.renew(claim.stage, claim.token, worker) == "lost"
+    assert scene.must_claim(records, worker, "export").attempt == 2
+
+
 def test_a_run_whose_lease_lapsed_holds_its_card_again(records: Records) -> None:
     scene.submit(records, scene.job())
     card = scene.card(records)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
+from typing import cast
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -26,7 +27,8 @@ from farm.domain.errors import FailureKind
 from farm.domain.job import Job
 from farm.records import Records, submissions
 from tests.records import scene
-from tests.records.world import Hand, Worker, World
+from tests.records.attempts import Worker
+from tests.records.world import World
 
 GIB = 1024**3
 PICK = st.integers(0, 11)
@@ -39,7 +41,13 @@ JOBS = st.builds(
     devices=st.sampled_from([None, None, ("1",)]),
     repeat=st.integers(0, 1),
 )
-KINDS: list[FailureKind] = ["input", "busy", "host", "card"]
+SUBMISSIONS = st.lists(JOBS, min_size=1, max_size=3, unique_by=repr)
+#: How an attempt ends without success.
+ENDS = [
+    "input", "busy", "host", "card", "handed back", "stopped", "killed", "killed, its keeper too",
+    "killed when it wrote",
+]  # fmt: skip
+CHANGES = ["prove", "accuse", "drain", "resume", "suspect", "quarantine"]
 
 
 class Machine(RuleBasedStateMachine):
@@ -49,163 +57,159 @@ class Machine(RuleBasedStateMachine):
 
     @initialize(
         share=st.booleans(),
-        jobs=st.lists(JOBS, min_size=1, max_size=3, unique_by=repr),
-        cards=st.lists(st.integers(0, 1), max_size=3),
-        rounds=st.integers(0, 6),
+        jobs=SUBMISSIONS,
+        cards=st.lists(st.integers(0, 1), min_size=1, max_size=3),
+        rounds=st.integers(0, 5),
     )
     def begin(self, share: bool, jobs: list[Job], cards: list[int], rounds: int) -> None:
         """A farm in which something is under way."""
         self.world = World(self.records, share)
         self.records = self.world.records
+        for place in ("one", "two", *(f"device.{qid}" for qid in cards)):
+            self.start_a_worker(place, None, None, good=True)
         self.world.submit(jobs, 0)
-        for node in ("one", "two"):
-            self.world.start(scene.CPU, node=node)
-        for qid in cards:
-            self.start_card_worker(qid, good=True)
         for _ in range(rounds):
-            self.a_round(steps=3)
+            self.a_round(steps=2)
 
-    def free(self) -> list[Worker]:
-        return [w for w in self.world.workers.values() if w.free]
+    def at_work(self, n: int) -> Worker | None:
+        """One of those that have something to do, where there is anything to do."""
+        for _ in range(2):
+            if busy := [w for w in self.world.workers.values() if w.hand is not None]:
+                return busy[n % len(busy)]
+            self.a_round(steps=0)
+        return None
 
-    def at_work(self) -> list[Worker]:
-        return [w for w in self.world.workers.values() if w.hand is not None]
-
-    def hand(self, n: int) -> Hand:
-        return self.world.over[n % len(self.world.over)]
-
-    @rule(jobs=st.lists(JOBS, min_size=1, max_size=3, unique_by=repr), priority=st.integers(0, 9))
+    @rule(jobs=SUBMISSIONS, priority=st.integers(0, 9))
     def submit(self, jobs: list[Job], priority: int) -> None:
-        if len(self.world.jobs()) < 8:
+        if len(self.world.jobs("waiting", "running")) < 6:
             self.world.submit(jobs, priority)
 
     @rule(
-        node=st.sampled_from(["one", "two"]),
+        place=st.sampled_from(["one", "two", "device.0", "device.1"]),
         memory=st.sampled_from([None, 2 * GIB, 5 * GIB]),
         store=st.sampled_from([None, GIB, 3 * GIB]),
+        good=st.booleans(),
     )
-    def start_cpu_worker(self, node: str, memory: int | None, store: int | None) -> None:
-        if len(self.world.workers) < 8:
-            self.world.start(scene.CPU, node=node, memory=memory, store=store)
+    def start_a_worker(self, place: str, memory: int | None, store: int | None, good: bool) -> None:
+        """Of a node, with its budgets, or of a card."""
+        if len(self.world.workers) >= 8:
+            return
+        if not place.startswith("device"):
+            self.world.start(scene.CPU, node=place, memory=memory, store=store)
+            return
+        self.world.start((place,))
+        if good:
+            self.records.fleet.set_health(place, "good")
 
-    @rule(qid=st.integers(0, 1), good=st.booleans())
-    def start_card_worker(self, qid: int, good: bool) -> None:
-        if len(self.world.workers) < 8:
-            worker = self.world.start((f"device.{qid}",))
-            if good:
-                self.records.fleet.set_health(worker.card, "good")
-
-    @precondition(lambda self: self.free())
-    @rule(n=PICK, q=PICK)
-    def answer_a_bell_that_may_be_a_double(self, n: int, q: int) -> None:
-        worker = self.free()[n % len(self.free())]
-        self.world.answer(worker, worker.queues[q % len(worker.queues)])
-
-    @rule(steps=st.integers(1, 4))
+    @rule(steps=st.integers(0, 2))
     def a_round(self, steps: int) -> None:
         """Bells are rung and answered, and whoever is at work goes on."""
         self.world.ring()
         self.world.deliver()
-        for worker in self.at_work():
+        for worker in list(self.world.workers.values()):
             for _ in range(steps):
                 if worker.hand is not None:
                     self.world.work(worker)
 
-    @rule()
-    def lose_the_bells(self) -> None:
-        self.world.lose_bells()
+    @rule(n=PICK, q=PICK)
+    def answer_a_bell_that_may_be_a_double(self, n: int, q: int) -> None:
+        if free := [w for w in self.world.workers.values() if w.free]:
+            worker = free[n % len(free)]
+            self.world.answer(worker, worker.queues[q % len(worker.queues)])
 
-    @precondition(lambda self: self.at_work())
-    @rule(n=PICK, steps=st.integers(1, 3))
-    def work(self, n: int, steps: int) -> None:
-        worker = self.at_work()[n % len(self.at_work())]
-        for _ in range(steps):
-            if worker.hand is not None:
-                self.world.work(worker)
-
-    @precondition(lambda self: self.at_work())
-    @rule(n=PICK, kind=st.sampled_from(KINDS), alone=st.booleans())
-    def fail(self, n: int, kind: FailureKind, alone: bool) -> None:
-        worker = self.at_work()[n % len(self.at_work())]
-        if kind in ("input", "host") or worker.card:
-            self.world.fail(worker, kind, alone=alone)
-
-    @precondition(lambda self: self.at_work())
     @rule(n=PICK)
-    def hand_back(self, n: int) -> None:
-        self.world.hand_back(self.at_work()[n % len(self.at_work())])
+    def work(self, n: int) -> None:
+        if worker := self.at_work(n):
+            self.world.work(worker)
 
-    @precondition(lambda self: self.world.workers)
-    @rule(n=PICK, keeper=st.booleans(), wrote=st.booleans())
-    def kill(self, n: int, keeper: bool, wrote: bool) -> None:
-        workers = list(self.world.workers.values())
-        self.world.kill(workers[n % len(workers)], keeper=keeper, wrote=wrote)
+    @rule(n=PICK, how=st.sampled_from(ENDS), alone=st.booleans())
+    def end(self, n: int, how: FailureKind | str, alone: bool) -> None:
+        """An attempt ends without success, or its worker does."""
+        worker = self.at_work(n)
+        if worker is None:
+            return
+        if how == "handed back":
+            self.world.hand_back(worker)
+        elif how == "stopped":
+            self.world.stop(worker)
+        elif how.startswith("killed"):
+            self.world.kill(worker, keeper=how != "killed", wrote=how.endswith("wrote"))
+        elif worker.card or how not in ("card", "busy"):
+            self.world.fail(worker, cast(FailureKind, how), alone=alone)
 
-    @precondition(lambda self: self.world.workers)
-    @rule(n=PICK)
-    def stop(self, n: int) -> None:
-        workers = list(self.world.workers.values())
-        self.world.stop(workers[n % len(workers)])
+    @rule(n=PICK, seconds=st.sampled_from([11, 16]), then=st.sampled_from(["back", "on", "others"]))
+    def fall_silent(self, n: int, seconds: int, then: str) -> None:
+        """A worker and its keeper stop for a while: forgotten, or the lease lapses. Then they go on."""
+        worker = self.at_work(n)
+        if worker is None:
+            return
+        self.world.advance(seconds, [worker.name])
+        if then == "others":
+            self.a_round(steps=0)
+        if then == "on" and worker.hand is not None:
+            self.world.work(worker)
+        else:
+            self.world.beat(worker, stale=True)
 
-    @precondition(lambda self: self.world.orphans)
-    @rule(n=PICK)
-    def report_what_was_left(self, n: int) -> None:
-        self.world.report(self.world.orphans[n % len(self.world.orphans)])
+    @rule(
+        seconds=st.sampled_from([1, 3, 11, 40, 130]),
+        silent=st.sets(PICK),
+        stale=st.booleans(),
+        by=st.integers(0, 1),
+        lost=st.booleans(),
+    )
+    def time_goes_by(self, seconds: int, silent: set[int], stale: bool, by: int, lost: bool) -> None:
+        names = [name for n, name in enumerate(self.world.workers) if n in silent]
+        self.world.advance(seconds, names, stale=stale, by=by)
+        if lost:
+            self.world.lose_bells()
 
     @precondition(lambda self: self.world.over)
     @rule(n=PICK)
     def speak_too_late(self, n: int) -> None:
-        self.world.too_late(self.hand(-1 - n))
+        self.world.too_late(self.world.over[(-1 - n) % len(self.world.over)])
 
-    @rule(
-        seconds=st.sampled_from([1, 3, 11, 16, 40, 130]),
-        silent=st.sets(PICK),
-        stale=st.booleans(),
-        by=st.integers(0, 1),
-    )
-    def advance(self, seconds: int, silent: set[int], stale: bool, by: int) -> None:
-        names = [name for n, name in enumerate(self.world.workers) if n in silent]
-        self.world.advance(seconds, names, stale=stale, by=by)
+    @precondition(lambda self: self.world.orphans)
+    @rule()
+    def report_what_was_left(self) -> None:
+        self.world.report(self.world.orphans[0])
 
-    @precondition(lambda self: any(w.probes for w in self.world.workers.values()))
-    @rule(passed=st.booleans())
-    def prove(self, passed: bool) -> None:
-        for worker in [w for w in self.world.workers.values() if w.probes]:
-            self.world.prove(worker, passed=passed)
-
-    @precondition(lambda self: self.world.locks)
-    @rule(n=PICK, what=st.sampled_from(["drain", "resume", "suspect", "quarantine"]))
-    def change_a_card(self, n: int, what: str) -> None:
-        card = sorted(self.world.locks)[n % len(self.world.locks)]
+    @rule(queue=st.sampled_from(["device.0", "device.1"]), what=st.sampled_from(CHANGES))
+    def change_a_card(self, queue: str, what: str) -> None:
+        if queue not in self.world.locks:
+            return
+        for worker in [w for w in self.world.workers.values() if w.probes and w.card == queue]:
+            self.world.prove(worker, passed=what == "prove")
         if what in ("drain", "resume"):
-            self.records.fleet.drain(card, what == "drain")
+            self.records.fleet.drain(queue, what == "drain")
         elif what == "suspect":
-            self.records.fleet.set_health(card, "suspect", strikes=1)
-        else:
-            self.records.fleet.set_health(card, "quarantined", strikes=3, again_s=60)
+            self.records.fleet.set_health(queue, "suspect", strikes=1)
+        elif what == "quarantine":
+            self.records.fleet.set_health(queue, "quarantined", strikes=3, again_s=60)
 
     @precondition(lambda self: self.world.store)
     @rule(n=PICK)
     def lose_an_artifact(self, n: int) -> None:
         self.world.store.discard(sorted(self.world.store)[n % len(self.world.store)])
 
-    @rule(limit=st.sampled_from([None, 0, GIB]))
-    def condemn(self, limit: int | None) -> None:
+    @rule(limit=st.sampled_from([None, 0, GIB]), bury=st.booleans())
+    def evict(self, limit: int | None, bury: bool) -> None:
         self.world.condemn_over(limit)
+        if bury:
+            self.world.bury(self.world.condemned)
 
-    @precondition(lambda self: self.world.condemned)
-    @rule()
-    def bury(self) -> None:
-        self.world.bury(self.world.condemned)
-
-    @rule(n=PICK)
-    def cancel(self, n: int) -> None:
-        if jobs := self.world.jobs():
-            self.records.cancel([jobs[n % len(jobs)]])
+    @rule(n=PICK, again=st.booleans())
+    def cancel(self, n: int, again: bool) -> None:
+        """A job is cancelled, and perhaps asked for again before its worker has heard of it."""
+        if jobs := self.world.jobs("waiting", "running"):
+            job = jobs[n % len(jobs)]
+            self.records.cancel([job])
+            if again:
+                self.world.retry(job)
 
     @rule(n=PICK)
     def retry(self, n: int) -> None:
-        if jobs := self.world.jobs():
+        if jobs := self.world.jobs("done", "failed", "cancelled"):
             self.world.retry(jobs[n % len(jobs)])
 
     @invariant()
@@ -231,7 +235,7 @@ def test_no_order_of_events_breaks_a_promise(records: Records, monkeypatch: pyte
     run_state_machine_as_test(
         Here,
         settings=settings(
-            max_examples=soak or 25,
+            max_examples=soak or 20,
             stateful_step_count=60 if soak else 40,
             deadline=None,
             derandomize=not soak,

@@ -1,37 +1,19 @@
-"""What is around the records: workers and their keepers, a store, locks of cards, bells, coordinators.
-
-Each does what the farm's own code does with the records' answers, and holds every answer against what the
-records said before it.
-"""
+"""What is around the records: workers that come and go, bells under way, coordinators, users, and time."""
 
 from __future__ import annotations
 
-import itertools
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from farm.bells import Bells
 from farm.coordinator import Coordinator
-from farm.domain.digest import digest
-from farm.domain.errors import FailureKind
-from farm.domain.job import Job, StageKind
-from farm.domain.queues import kind_of
-from farm.domain.states import FINAL, Verdict, after_failure
+from farm.domain.job import Job
+from farm.domain.states import FINAL, after_failure
 from farm.records import Records, keys
-from farm.records.claims import Claim, Probe
 from tests.records import scene
-from tests.records.promises import History, Snapshot, check
+from tests.records.attempts import BYTES, Attempts, Hand, Worker
+from tests.records.promises import History, check
 
-MIB = 1024**2
-BYTES = {"export": 800 * MIB, "reference": 100 * MIB, "compile": 250 * MIB}
-READS: dict[StageKind, set[str]] = {
-    "export": set(),
-    "reference": {"export"},
-    "compile": {"export"},
-    "run": {"export", "compile"},
-    "compare": {"export", "reference", "run"},
-}
 #: Past and future enough for anything that is judged by Redis's own time.
 LONG_AGO, FAR_AHEAD = 0, 10**15
 
@@ -48,66 +30,18 @@ class Rung(Bells):
 
 
 @dataclass
-class Hand:
-    """An attempt in a worker's hands. step: what its worker has done of it."""
+class World(Attempts):
+    """One farm's surroundings."""
 
-    claim: Claim
-    worker: str
-    step: str = "claimed"
-    artifact: str | None = None
-
-
-@dataclass
-class Worker:
-    """A worker process and its keeper."""
-
-    name: str
-    queues: tuple[str, ...]
-    node: str
-    memory: int | None = None
-    store: int | None = None
-    hand: Hand | None = None
-    probes: bool = False
-    stopping: bool = False
-    last: str = ""
-
-    @property
-    def card(self) -> str:
-        return self.queues[0] if kind_of(self.queues[0]) == "run" else ""
-
-    @property
-    def free(self) -> bool:
-        """Whether the process would answer a bell, whatever the records take it for."""
-        return self.hand is None and not self.probes and not self.stopping
-
-
-@dataclass
-class World:
-    """One farm's surroundings. share: cards are shared by the runs that fit together."""
-
-    records: Records
-    share: bool = False
-    workers: dict[str, Worker] = field(default_factory=dict)
-    store: set[str] = field(default_factory=set)
-    condemned: list[str] = field(default_factory=list)
-    locks: dict[str, dict[str, int]] = field(default_factory=dict)
-    over: list[Hand] = field(default_factory=list)
-    orphans: list[Hand] = field(default_factory=list)
     history: History = field(default_factory=History)
     bells: Rung = field(default_factory=Rung)
     campaigns: list[str] = field(default_factory=list)
-    serial: Iterator[int] = field(default_factory=itertools.count)
 
     def __post_init__(self) -> None:
         self.records.client.flushdb()
         self.records = Records(self.records.client)
         self.coordinators = [Coordinator(self.records, self.bells, name) for name in ("one", "two")]
         self._pass(0)
-
-    # --- looking
-
-    def now(self) -> Snapshot:
-        return Snapshot(self.records.client)
 
     def check(self) -> None:
         now = self.now()
@@ -116,16 +50,10 @@ class World:
         for queue, held in self.locks.items():
             assert len(held) < 2 or (self.share and sum(held.values()) <= int(now.cards[queue]["nsp_total"]))
 
-    def current(self, hand: Hand) -> bool:
-        """Whether the attempt is still the stage's own: claimed, or lapsed and claimed by nobody since."""
-        state, token = self.records.client.hmget(keys.stage(hand.claim.stage), "state", "token")
-        return hand not in self.over and token == hand.claim.token and state in ("claimed", "ready")
-
-    def jobs(self) -> list[str]:
-        """All jobs, in the order of their submission."""
-        return [job["job"] for campaign in self.campaigns for job in self.records.jobs(campaign)]
-
-    # --- workers come, beat and go
+    def jobs(self, *states: str) -> list[str]:
+        """The jobs in these states, in the order of their submission."""
+        found = (job for campaign in self.campaigns for job in self.records.jobs(campaign))
+        return [job["job"] for job in found if job["state"] in states]
 
     def start(
         self,
@@ -174,11 +102,6 @@ class World:
         self.records.fleet.stopping(worker.name)
         self._leave_if_done(worker)
 
-    def _leave_if_done(self, worker: Worker) -> None:
-        if worker.stopping and worker.hand is None and not worker.probes:
-            self.records.fleet.leave(worker.name)
-            del self.workers[worker.name]
-
     def kill(self, worker: Worker, *, keeper: bool, wrote: bool) -> None:
         """kill -9, of its keeper too or not. wrote: its outcome is on its disk, a later worker reports it."""
         del self.workers[worker.name]
@@ -194,39 +117,6 @@ class World:
             failed = after_failure("host", hand.claim.failures, hand.claim.cards_failed)
             self._ended(hand, replace(failed, delay_s=0.0), "killed")
         self.records.fleet.leave(worker.name)
-
-    def _drop(self, worker: Worker) -> None:
-        """The attempt is over for its worker."""
-        hand = worker.hand
-        assert hand is not None
-        self._unlock(worker, hand)
-        self.over.append(hand)
-        worker.hand, worker.last = None, hand.claim.stage
-        self._leave_if_done(worker)
-
-    def _unlock(self, worker: Worker, hand: Hand) -> None:
-        self.locks.get(worker.card, {}).pop(hand.claim.token, None)
-
-    def _end(self, hand: Hand, say: Callable[[], str]) -> None:
-        """Say that the attempt ended, as the records must take it; saying it again changes nothing."""
-        mine = self.current(hand)
-        assert say() == ("ok" if mine else "late")
-        assert say() == ("again" if mine else "late")
-        self.over.append(hand)
-
-    def _done(self, hand: Hand, outcome: Mapping[str, object]) -> None:
-        self._end(hand, lambda: self.records.claims.done(hand.claim.stage, hand.claim.token, outcome))
-
-    def _ended(
-        self, hand: Hand, verdict: Verdict, error: str, *, card: str = "", alone: bool = False
-    ) -> None:
-        claims, claim = self.records.claims, hand.claim
-        self._end(
-            hand,
-            lambda: claims.ended(claim.stage, claim.token, verdict, error=error, card=card, alone=alone),
-        )
-
-    # --- bells and claims
 
     def ring(self) -> None:
         self.bells.ring(self.records.fleet.ring())
@@ -250,39 +140,6 @@ class World:
         self.coordinators[by].step()
         self._date_bells(FAR_AHEAD)
 
-    def answer(self, worker: Worker, queue: str) -> None:
-        """A free worker answers a bell; its claim is said twice."""
-        before = self.now()
-        nonce = f"n{next(self.serial)}"
-        found = self.records.claims.claim(worker.name, queue, kind_of(queue), nonce)
-        if found is None:
-            return
-        again = self.records.claims.claim(worker.name, queue, kind_of(queue), nonce)
-        assert before.workers[worker.name]["state"] == "idle"
-        if isinstance(found, Probe):
-            assert isinstance(again, Probe)
-            worker.probes = True
-            return
-        assert again == found
-        self._judge(before, worker, found)
-        worker.hand = Hand(found, worker.name)
-
-    def _judge(self, before: Snapshot, worker: Worker, claim: Claim) -> None:
-        stage = before.stages[claim.stage]
-        assert claim.attempt == int(stage.get("attempt", 0)) + 1
-        assert READS[claim.kind] <= set(claim.inputs), f"{claim.stage} lacks inputs: {sorted(claim.inputs)}"
-        if claim.kind == "run":
-            card = before.cards[worker.card]
-            assert (card["health"], card.get("drained", "0")) == ("good", "0")
-            assert int(stage["cores"]) <= int(card["nsp_total"])
-            assert worker.card not in json.loads(stage.get("avoid") or "[]")
-            assert json.loads(stage["devices"]) in ([], [worker.card])
-            assert stage["state"] == "ready" or before.get(f"k:{stage['queue']}:running")
-        elif "room" in stage and "memory" in before.get(f"n:{worker.node}"):
-            beside = [a.split() for a in before.get("admitted").values() if a.split()[2] == worker.node]
-            total = sum(int(a[0]) for a in beside) + int(stage["room"].split()[0])
-            assert not beside or total <= int(before.get(f"n:{worker.node}")["memory"])
-
     def prove(self, worker: Worker, *, passed: bool) -> None:
         worker.probes = False
         fleet = self.records.fleet
@@ -290,111 +147,6 @@ class World:
         health = "good" if passed else "quarantined" if strikes >= 3 else "suspect"
         fleet.set_health(worker.card, health, strikes=strikes, again_s=0 if passed else 60)
         self._leave_if_done(worker)
-
-    # --- a worker's attempt, a step at a time
-
-    def work(self, worker: Worker) -> None:
-        hand = worker.hand
-        assert hand is not None
-        if hand.step == "claimed":
-            self._begin(worker, hand)
-        elif hand.step == "prepared":
-            self._hold(worker, hand)
-        else:
-            self._finish(worker, hand)
-
-    def _begin(self, worker: Worker, hand: Hand) -> None:
-        inputs = hand.claim.inputs
-        for kind in ("export", "compile", "reference"):
-            if kind in inputs and inputs[kind]["key"] not in self.store:
-                return self._repair(worker, hand, kind)
-        if hand.claim.kind == "run":
-            hand.step = "prepared"
-        elif hand.claim.kind == "compare":
-            hand.step = "doing"
-        else:
-            self._build(worker, hand)
-        return None
-
-    def _build(self, worker: Worker, hand: Hand) -> None:
-        ask = {k: v for k, v in hand.claim.ask.items() if k != "again"}
-        key = f"{hand.claim.kind}-{digest([ask, hand.claim.inputs.get('export', {}).get('key')], 12)}"
-        while True:
-            mine = self.current(hand)
-            answer = self.records.claims.build(hand.claim, key)
-            assert answer != "lost" or not mine or self._state(hand) == "ready"
-            if answer == "condemned":
-                self.bury([key])
-            elif answer == "present" and key not in self.store:
-                self.records.claims.absent(key)
-            else:
-                break
-        if answer in ("lost", "wait"):
-            self._drop(worker)
-            return
-        hand.step, hand.artifact = "doing", key
-        if answer == "build" and worker.store is not None:
-            self.condemn_over(worker.store)
-            self.bury(self.condemned)
-
-    def _state(self, hand: Hand) -> str:
-        return str(self.records.client.hget(keys.stage(hand.claim.stage), "state"))
-
-    def _repair(self, worker: Worker, hand: Hand, kind: str) -> None:
-        claimed = self.current(hand) and self._state(hand) == "claimed"
-        answer = self.records.claims.repair(hand.claim, kind, hand.claim.inputs[kind]["key"], "gone")
-        assert (answer == "late") == (not claimed)
-        if answer == "spent":
-            self.fail(worker, "host")
-        else:
-            self._drop(worker)
-
-    def _hold(self, worker: Worker, hand: Hand) -> None:
-        job, held = hand.claim.job, self.locks[worker.card]
-        assert job is not None
-        nsp = 16 if worker.card == "device.1" else 14
-        if held and (not self.share or sum(held.values()) + job.config.cores_needed > nsp):
-            return
-        held[hand.claim.token] = job.config.cores_needed
-        claimed = self.current(hand) and self._state(hand) == "claimed"
-        assert self.records.claims.running(hand.claim.stage, hand.claim.token) == claimed
-        if claimed:
-            hand.step = "doing"
-        else:
-            self._unlock(worker, hand)
-            if not self.current(hand):
-                self._drop(worker)
-
-    def _publish(self, hand: Hand) -> dict[str, object]:
-        """What the attempt made is in the store; its outcome."""
-        if hand.artifact is None:
-            return {"token": hand.claim.token}
-        self.store.add(hand.artifact)
-        return {"key": hand.artifact, "bytes": BYTES[hand.claim.kind], "token": hand.claim.token}
-
-    def _finish(self, worker: Worker, hand: Hand) -> None:
-        outcome = self._publish(hand)
-        self._done(hand, outcome)
-        self._drop(worker)
-
-    def fail(self, worker: Worker, kind: FailureKind, *, alone: bool = False) -> None:
-        hand = worker.hand
-        assert hand is not None
-        claim, elsewhere = hand.claim, True
-        if kind == "card" and claim.job is not None:
-            elsewhere = bool(self.records.fleet.cards_for(claim.job) - {worker.card, *claim.cards_failed})
-        verdict = after_failure(kind, claim.failures, claim.cards_failed, (), elsewhere)
-        self._ended(hand, verdict, kind, card=worker.card, alone=alone)
-        self._drop(worker)
-
-    def hand_back(self, worker: Worker) -> None:
-        hand = worker.hand
-        assert hand is not None
-        claim = hand.claim
-        self._end(
-            hand, lambda: self.records.claims.hand_back(claim.stage, claim.token, claim.failures, "stopped")
-        )
-        self._drop(worker)
 
     def report(self, hand: Hand) -> None:
         """A later worker reports what a killed one left on its disk."""
@@ -415,25 +167,6 @@ class World:
         if "export" in claim.inputs:
             assert claims.repair(claim, "export", claim.inputs["export"]["key"], "late") == "late"
         assert self.now().all == before
-
-    # --- the store
-
-    def condemn_over(self, limit: int | None) -> None:
-        """Condemn down to a limit, or (None) whatever can be."""
-        before = self.now()
-        artifacts = self.records.artifacts
-        for key in artifacts.condemn(10**15) if limit is None else artifacts.over(limit):
-            assert before.artifacts[key]["state"] == "condemned" or not before.needed(key), f"{key} is needed"
-            self.condemned.append(key)
-
-    def bury(self, condemned: list[str]) -> None:
-        for key in list(condemned):
-            if self.records.artifacts.is_condemned(key):
-                self.store.discard(key)
-                assert self.records.artifacts.gone(key)
-        self.condemned = [key for key in self.condemned if self.records.artifacts.is_condemned(key)]
-
-    # --- users and time
 
     def submit(self, jobs: list[Job], priority: int) -> None:
         self.campaigns.append(scene.submit(self.records, *jobs, priority=priority))
@@ -459,8 +192,6 @@ class World:
         self.bells.under_way.clear()
         self._date_bells(LONG_AGO)
 
-    # --- the end
-
     def calm(self, most: int = 400) -> None:
         """No more faults: proved cards, enough workers. Every job must come to its end, and every stage."""
         self.start(scene.CPU, node="calm")
@@ -479,14 +210,13 @@ class World:
                 for _ in range(3):
                     if worker.hand is not None:
                         self.work(worker)
-            if not self.records.client.exists("farm:leases", "farm:later") and self._all_final():
+            if not (stuck := self._unfinished()):
                 break
         self.check()
-        assert self._all_final(), f"stuck: {self._stuck()}"
+        assert not stuck
+        recount = Records(self.records.client).recount
+        assert [text for _ in range(2 * len(self.campaigns) + 2) for text in recount.step()] == []
 
-    def _all_final(self) -> bool:
-        return not self._stuck()
-
-    def _stuck(self) -> list[str]:
+    def _unfinished(self) -> list[str]:
         stages = self.now().stages.items()
         return [f"{name} {s['state']}" for name, s in stages if s["state"] not in FINAL]

@@ -3,7 +3,7 @@
 -- 'condemned' (it is to be removed first), 'lost'.
 local stage, token, artifact = ARGV[1], ARGV[2], ARGV[3]
 local r = call('HMGET', key('s', stage), 'state', 'token', 'attempt')
-if r[1] ~= 'claimed' or r[2] ~= token then return 'lost' end
+if r[1] ~= 'claimed' or r[2] ~= token then return refuse(stage, token, 'lost') end
 local a = call('HMGET', key('a', artifact), 'state', 'stage', 'token')
 if a[1] == 'condemned' then return 'condemned' end
 call('SADD', key('a', artifact, 'stages'), stage)

@@ -47,7 +47,7 @@
 local FINAL = {done = true, failed = true, blocked = true, cancelled = true}
 local MAY = {
   waiting = {ready = true, blocked = true, cancelled = true},
-  ready = {claimed = true, done = true, failed = true, waiting = true, blocked = true, cancelled = true},
+  ready = {claimed = true, done = true, failed = true, blocked = true, cancelled = true},
   claimed = {ready = true, waiting = true, done = true, failed = true, cancelled = true},
 }
 
@@ -238,6 +238,13 @@ local function end_attempt(stage, attempt, fields)
   let_go(stage)
   close_attempt(stage, attempt, fields)
   call('HDEL', key('s', stage), 'token')
+end
+
+-- Who is refused gives its attempt up: also one whose lease had only lapsed, which might else come back with nobody
+-- at work on it.
+local function refuse(stage, token, answer)
+  if get(stage, 'token') == token then call('HDEL', key('s', stage), 'token') end
+  return answer
 end
 
 local function block(stage, because)

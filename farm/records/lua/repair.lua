@@ -4,7 +4,7 @@
 -- Answers 'wait', 'ready' (a repair was made meanwhile), 'spent' (no more repairs: nothing has changed), or 'late'.
 local stage, token, kind, artifact = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local r = call('HMGET', key('s', stage), 'state', 'token', 'attempt', 'needs', 'job', 'campaign', 'claimed')
-if r[1] ~= 'claimed' or r[2] ~= token then return 'late' end
+if r[1] ~= 'claimed' or r[2] ~= token then return refuse(stage, token, 'late') end
 
 local needs, producer, at = cjson.decode(r[4]), nil, nil
 for i, need in ipairs(needs) do
