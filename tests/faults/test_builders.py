@@ -122,8 +122,10 @@ def test_what_a_killed_builder_left_is_swept_by_the_next(
     for process in doomed:
         process.kill()
     bench.until(lambda: bench.stage(campaign, "compile")["state"] == "done", 30, "program")
-    how = "worker lost" if who == "worker" else "lease lapsed"
-    assert bench.ends(campaign, stage="compile") == [how, "done"]
+    # Of a keeper that died too, the next process on the node tells, or the lease.
+    first, last = bench.ends(campaign, stage="compile")
+    assert first == "worker lost" or (who != "worker" and first == "lease lapsed")
+    assert last == "done"
     assert all(ended(process) for process in compilers)
     assert building(bench) == []
     assert f"removed {folder}, left by a builder that died" in (bench.folder / "cpu.log").read_text()
