@@ -7,6 +7,7 @@ local function cancel(stage)
     end_attempt(stage, tonumber(s[5]), {outcome = 'cancelled'})
     end_build(stage, s[4], nil)
   end
+  call('HDEL', key('s', stage), 'token')
   move(stage, 'cancelled')
   for _, need in ipairs(cjson.decode(s[6])) do
     local wanted = false
