@@ -8,6 +8,7 @@ local function cancel(stage)
     end_build(stage, s[4], nil)
     call('HSET', key('s', stage), 'overtaken', s[4])
   end
+  call('HDEL', key('s', stage), 'token')
   move(stage, 'cancelled')
   for _, need in ipairs(cjson.decode(s[6])) do
     local wanted = false

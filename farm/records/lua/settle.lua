@@ -16,12 +16,12 @@ if lapse then
 elseif r[1] == 'ready' then
   unqueue(stage, r[5], r[6])
 end
-if lapse then
+if lapse and verdict == 'ready' then
   let_go(stage)
   close_attempt(stage, tonumber(r[4]), entry)
 else
   end_attempt(stage, tonumber(r[4]), entry)
-  call('HSET', at, 'settled', token)
+  if not lapse then call('HSET', at, 'settled', token) end
 end
 end_build(stage, token, verdict == 'done' and ARGV[13] or nil)
 call('HSET', at, 'failures', ARGV[8], 'error_kind', ARGV[5], 'error', ARGV[6], 'log', ARGV[7])
