@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,8 @@ class Made:
 
     def job(self, **changes: Any) -> Job:
         """A one-second job of the small model."""
-        return Job(str(self.model), "default", "balanced", CONFIG, weights="local", seconds=1, **changes)
+        job = Job(str(self.model), "default", "balanced", CONFIG, weights="local", seconds=1)
+        return replace(job, **changes)
 
 
 class Bench:
@@ -73,6 +75,7 @@ class Bench:
         self.home = folder / "home"
         self.home.mkdir(parents=True)
         self.started: list[subprocess.Popen[bytes]] = []
+        self.at_end = contextlib.ExitStack()
         self.redis = RedisProcess(durable=True)
         self.redis.start()
         self.records = Records(connect(self.redis.url))
@@ -179,20 +182,6 @@ class Bench:
         found: dict[str, Any] = self.records.job(self.records.jobs(campaign)[nth]["job"])["stages"][kind]
         return found
 
-    def farm(self, *args: str) -> str:
-        """What `farm ARGS` prints."""
-        done = subprocess.run(
-            [sys.executable, "-m", "farm", *args],
-            env=self.env,
-            cwd=self.folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-        )
-        return done.stdout
-
     def history(self, campaign: str, nth: int = 0, stage: str = "run") -> list[dict[str, Any]]:
         """The attempts of a stage of the campaign's nth job, oldest first."""
         job = self.records.jobs(campaign)[nth]["job"]
@@ -225,13 +214,26 @@ class Bench:
             listener.get_message(timeout=0.01)
             listener.get_message(timeout=0.04)
 
-    def processes(self, text: str = "") -> list[psutil.Process]:
-        """Processes of this bench whose command line holds `text`."""
+    def farm(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """A command of the farm's, as a user of this host types it."""
+        return subprocess.run(
+            [sys.executable, "-m", "farm", *words],
+            env=self.env,
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+
+    def processes(self, *texts: str) -> list[psutil.Process]:
+        """Processes of this bench whose command line holds all of `texts`."""
         found = []
         for process in psutil.process_iter():
             try:
                 ours = process.environ().get("FARM_HOME") == str(self.home)
-                if ours and process.status() != psutil.STATUS_ZOMBIE and text in " ".join(process.cmdline()):
+                line = " ".join(process.cmdline())
+                if ours and process.status() != psutil.STATUS_ZOMBIE and all(text in line for text in texts):
                     found.append(process)
             except (psutil.Error, OSError):
                 continue
@@ -242,11 +244,8 @@ class Bench:
         found: list[psutil.Process] = []
 
         def there() -> bool:
-            found[:] = [
-                p
-                for p in self.processes("qaic-runner")
-                if p.pid != but and str(self.home / "work") in str(p.cmdline())
-            ]
+            jobs = self.processes("qaic-runner", str(self.home / "work"))
+            found[:] = [process for process in jobs if process.pid != but]
             return bool(found)
 
         self.until(there, limit_s, "runner")
@@ -279,6 +278,7 @@ class Bench:
             time.sleep(0.02)
         for started in self.started:
             started.wait(10)
+        self.at_end.close()
         self.records.client.close()
         self.redis.kill()
         self.redis.stop()

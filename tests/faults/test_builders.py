@@ -73,7 +73,7 @@ def test_a_compiler_that_the_kernel_killed_for_memory_is_tried_again_alone(
         bench.worker("export,compile", name)
     campaign = bench.campaign(job(made, 1), job(made, 2))
     bench.until(lambda: bench.records.status(campaign)["waits"], 20, "wait for memory")
-    assert "1 compile wait for memory" in bench.farm("status", campaign)
+    assert "1 compile wait for memory" in bench.farm("status", campaign).stdout
     bench.until(lambda: bench.records.status(campaign)["stages"]["compile"]["done"] == 2, 30, "programs")
     beside, killed = sorted((bench.history(campaign, nth, "compile") for nth in range(2)), key=len)
     assert [attempt["outcome"] for attempt in beside] == ["done"]
@@ -140,11 +140,11 @@ def test_in_a_store_too_small_for_two_models_one_waits_and_takes_the_room_of_the
     bench.until(lambda: bench.runs(campaign)["ready"], 20, "program")
     bench.until(lambda: bench.stage(campaign, "reference")["state"] == "done", 20, "reference")
     bench.until(lambda: bench.records.status(campaign)["waits"], 10, "wait for disk")
+    bench.start("card", bench.worker_argv("device.0", "card"))  # there, proved and at its end in seconds
     assert bench.stage(campaign, "export", 1)["state"] == "ready"
     [wait] = bench.records.status(campaign)["waits"]
     assert (wait["stage"], wait["for"], wait["stages"]) == ("export", "disk", 1)
-    assert "1 export wait for disk" in bench.farm("status", campaign)
-    bench.worker("device.0", "card")
+    assert "1 export wait for disk" in bench.farm("status", campaign).stdout
     bench.until(lambda: bench.records.status(campaign)["state"] == "done", 40, "both results")
     assert [len(bench.history(campaign, nth, "export")) for nth in range(2)] == [1, 1]
     first, second = bench.records.results(campaign)

@@ -12,7 +12,7 @@ from tests.faults.test_cards import probe_soon, two_cards
 
 def devices(bench: Bench) -> list[dict[str, Any]]:
     """`farm devices --json`"""
-    found: list[dict[str, Any]] = json.loads(bench.farm("devices", "--json"))
+    found: list[dict[str, Any]] = json.loads(bench.farm("devices", "--json").stdout)
     return found
 
 
@@ -32,14 +32,14 @@ def test_quarantine_probe_and_return_are_told_with_reasons(bench: Bench) -> None
     assert (well["health"], well["reason"]) == ("good", None)
 
     [job] = bench.records.jobs(campaign)
-    told = json.loads(bench.farm("jobs", job["job"], "--json"))
+    told = json.loads(bench.farm("jobs", job["job"], "--json").stdout)
     first, second = [attempt for attempt in told["history"] if attempt["stage"] == "run"]
     assert (first["device"], first["outcome"], first["error_kind"]) == ("device.1", "failed", "card")
     assert "Device:1 not in ready state" in first["error"]
     assert first["log"].endswith("run.log")
     assert (second["device"], second["outcome"]) == ("device.0", "done")
     bench.do_cpu_stages(("compare",))
-    [result] = json.loads(bench.farm("results", campaign, "--json"))
+    [result] = json.loads(bench.farm("results", campaign, "--json").stdout)
     assert (result["state"], result["device"], result["attempts"]) == ("done", "0", 2)
     assert (result["error_kind"], result["error"]) == (None, None), "what was overcome is history"
 
@@ -57,7 +57,7 @@ def test_without_a_good_card_the_campaign_waits_and_says_so(bench: Bench) -> Non
     bench.coordinator()
     bench.worker()
     campaign = bench.submit(bench.made.job())
-    assert "no good card (quarantined): the campaign waits; see farm devices" in bench.farm("status")
+    assert "no good card (quarantined): the campaign waits; see farm devices" in bench.farm("status").stdout
     assert devices(bench)[0]["reason"].startswith("status Error")
     assert bench.runs(campaign)["ready"] == 1
     bench.scenario()
