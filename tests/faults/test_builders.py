@@ -135,13 +135,13 @@ def test_in_a_store_too_small_for_two_models_one_waits_and_takes_the_room_of_the
     make_bench: MakeBench, made: Made, tmp_path: Path
 ) -> None:
     bench = own_store(make_bench, tmp_path, FARM_STORE_LIMIT="100M")
-    bench.scenario({"tool": "qaic-runner", "fault": "slow", "seconds": 2, "qid": 0})
     bench.worker(CPU_QUEUES, "cpu")
-    bench.worker("device.0", "card")
     other = dataclasses.replace(made.job(), model=str(save(encoder(width=64), tmp_path / "other.onnx")))
     campaign = bench.campaign(made.job(), other)
-    bench.runner()
-    bench.scenario()
+    bench.until(lambda: bench.runs(campaign)["ready"], 20, "program")
+    bench.until(lambda: bench.stage(campaign, "reference")["state"] == "done", 20, "reference")
+    bench.until(lambda: bench.records.status(campaign)["waits"], 10, "wait for disk")
+    bench.start("card", bench.worker_argv("device.0", "card"))  # there, proved and at its end in seconds
     assert bench.stage(campaign, "export", 1)["state"] == "ready"
     [wait] = bench.records.status(campaign)["waits"]
     assert (wait["stage"], wait["for"], wait["stages"]) == ("export", "disk", 1)
