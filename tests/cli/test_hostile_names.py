@@ -29,7 +29,7 @@ from tests.redis_server import RedisProcess
 over_redis = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     deadline=None,
-    max_examples=settings.default.max_examples // 4,
+    max_examples=settings().max_examples // 4,
 )
 #: What stands in for a name where a command wants one.
 HOSTILE = TEXTS | st.builds("{}{}".format, SYNTAX, CONTROLS) | CONTROLS
@@ -61,6 +61,7 @@ def test_a_name_that_is_none_is_refused_and_touches_no_record(
     campaign = scene.submit(Records(records.client), scene.job())
     scene.card(records)
     records.fleet.tick("test")
+    assume(name != "0")  # there is such a card
     assume(not campaign.startswith(name) or not name)
     before = everything(records)
     for words in (

@@ -59,7 +59,7 @@ def sdk_at(root: Path, library: bool) -> Sdk:
 @settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     deadline=None,
-    max_examples=settings.default.max_examples // 4,
+    max_examples=settings().max_examples // 4,
 )
 @given(
     folder=FOLDERS, extra=EXTRAS, name=TEXTS, route=st.sampled_from(["runner", "api"]), library=st.booleans()
@@ -91,7 +91,7 @@ def test_every_argument_arrives_and_nothing_else_is_run(
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout == b""
-    said = [call.split("\0") for call in calls.read_text().removesuffix("\0\0").split("\0\0")]
+    said = [call.split("\0") for call in calls.read_bytes().decode().removesuffix("\0\0").split("\0\0")]
     exporter, compiler, run = said
     assert exporter[:6] == [str(sdk.python), "-m", "farm", "export", "-m", model]
     assert compiler[0] == str(sdk.compiler)
