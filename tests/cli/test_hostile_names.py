@@ -69,6 +69,7 @@ def test_a_name_that_is_none_is_refused_and_touches_no_record(
     campaign = scene.submit(records, scene.job())
     scene.card(records)
     records.fleet.tick("test")
+    assume(name != "0")  # there is such a card
     assume(not campaign.startswith(name) or not name)
     before = everything(records)
     for words in (

@@ -265,7 +265,7 @@ def test_a_jobs_history_tells_of_each_attempt_where_when_why_and_its_log(
     monkeypatch.setattr(grid, "PLAIN_WIDTH", 100)
     shown = farm("jobs", f"{campaign}.1").stdout.splitlines()
     assert max(map(len, shown)) <= 100
-    rows = [line.split()[:4] for line in shown if line.split()[:1] and line.split()[0] in STAGE_KINDS]
+    rows = [line.split()[:4] for line in shown if line.strip().partition(" ")[0] in STAGE_KINDS]
     assert [row for row in rows if row[1].isdigit()] == [
         *(["export", n, "host:4711", "–"] for n in "12"),
         *([kind, "1", "host:4711", "–"] for kind in ("reference", "compile")),

@@ -91,7 +91,7 @@ def test_every_argument_arrives_and_nothing_else_is_run(
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout == b""
-    said = [call.split("\0") for call in calls.read_text().removesuffix("\0\0").split("\0\0")]
+    said = [call.split("\0") for call in calls.read_bytes().decode().removesuffix("\0\0").split("\0\0")]
     exporter, compiler, run = said
     assert exporter[:6] == [str(sdk.python), "-m", "farm", "export", "-m", model]
     assert compiler[0] == str(sdk.compiler)
