@@ -62,11 +62,12 @@ class Machine(RuleBasedStateMachine):
         rounds=st.integers(0, 5),
     )
     def begin(self, share: bool, jobs: list[Job], cards: list[int], rounds: int) -> None:
-        """A farm in which something is under way."""
+        """A farm in which something is under way: two campaigns want the same."""
         self.world = World(self.records, share)
         for place in ("one", "two", *(f"device.{qid}" for qid in cards)):
             self.start_a_worker(place, None, None, good=True)
-        self.world.submit(jobs, 0)
+        for _ in range(2):
+            self.world.submit(jobs, 0)
         for _ in range(rounds):
             self.a_round(steps=2)
 
@@ -136,12 +137,19 @@ class Machine(RuleBasedStateMachine):
         elif worker.card or how not in ("card", "busy"):
             self.world.fail(worker, cast(FailureKind, how), alone=alone)
 
-    @rule(n=PICK, seconds=st.sampled_from([11, 16]), then=st.sampled_from(["back", "on", "others"]))
-    def fall_silent(self, n: int, seconds: int, then: str) -> None:
+    @rule(
+        n=PICK,
+        begun=st.booleans(),
+        seconds=st.sampled_from([11, 16]),
+        then=st.sampled_from(["back", "on", "others"]),
+    )
+    def fall_silent(self, n: int, begun: bool, seconds: int, then: str) -> None:
         """A worker and its keeper stop for a while: forgotten, or the lease lapses. Then they go on."""
         worker = self.at_work(n)
         if worker is None:
             return
+        if begun:
+            self.world.work(worker)
         self.world.advance(seconds, [worker.name])
         if then == "others":
             self.a_round(steps=0)
@@ -234,8 +242,8 @@ def test_no_order_of_events_breaks_a_promise(records: Records, monkeypatch: pyte
     run_state_machine_as_test(
         Here,
         settings=settings(
-            max_examples=soak or 20,
-            stateful_step_count=60 if soak else 40,
+            max_examples=soak or 40,
+            stateful_step_count=60 if soak else 30,
             deadline=None,
             derandomize=not soak,
             print_blob=True,
