@@ -38,6 +38,7 @@ class Hand:
     worker: str
     step: str = "claimed"
     artifact: str | None = None
+    cancelled: bool = False
 
 
 @dataclass
@@ -88,7 +89,9 @@ class Attempts:
     def current(self, hand: Hand) -> bool:
         """Whether the attempt is still the stage's own: claimed, or lapsed and claimed by nobody since."""
         state, token = self.records.client.hmget(keys.stage(hand.claim.stage), "state", "token")
-        return hand not in self.over and token == hand.claim.token and state in ("claimed", "ready")
+        if hand in self.over or hand.cancelled:
+            return False
+        return token == hand.claim.token and state in ("claimed", "ready")
 
     def _is_claimed(self, hand: Hand) -> bool:
         """Whether it is current, and its lease has not lapsed."""

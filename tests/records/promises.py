@@ -116,6 +116,7 @@ def _counters(now: Snapshot) -> None:
         assert abs(float(record["expected_done"]) - done[name]) < 1e-6
     stored = sum(int(a.get("bytes", 0)) for name, a in now.artifacts.items() if name in now.get("artifacts"))
     assert int(now.get("meta").get("stored", 0)) == stored
+    assert "drift" not in now.get("meta"), "a recount found something to repair"
     assert all(int(n) >= 0 for n in now.get("bells").values())
 
 

@@ -10,6 +10,7 @@ from farm.coordinator import Coordinator
 from farm.domain.job import Job
 from farm.domain.states import FINAL, after_failure
 from farm.records import Records, keys
+from farm.records.connection import Client
 from tests.records import scene
 from tests.records.attempts import BYTES, Attempts, Hand, Worker
 from tests.records.promises import History, check
@@ -29,6 +30,12 @@ class Rung(Bells):
         return ()
 
 
+def begin_anew(client: Client) -> Records:
+    """Empty records."""
+    client.flushdb()
+    return Records(client)
+
+
 @dataclass
 class World(Attempts):
     """One farm's surroundings."""
@@ -38,8 +45,6 @@ class World(Attempts):
     campaigns: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.records.client.flushdb()
-        self.records = Records(self.records.client)
         self.coordinators = [Coordinator(self.records, self.bells, name) for name in ("one", "two")]
         self._pass(0)
 
@@ -170,6 +175,13 @@ class World(Attempts):
 
     def submit(self, jobs: list[Job], priority: int) -> None:
         self.campaigns.append(scene.submit(self.records, *jobs, priority=priority))
+
+    def cancel(self, job: str) -> None:
+        """No attempt at what was cancelled may come back, though its worker is yet to hear of it."""
+        self.records.cancel([job])
+        now = self.now()
+        for hand in [w.hand for w in self.workers.values() if w.hand] + self.orphans:
+            hand.cancelled |= now.state(hand.claim.stage) == "cancelled"
 
     def retry(self, job: str) -> None:
         before = self.now()

@@ -6,7 +6,7 @@
 -- farm:campaigns        zset    campaign -> created, ms
 -- farm:c:<campaign>     hash    label, priority, created, state (staging|open), devices (JSON list of queues, '' for any card), command;
 --                               counters s:<kind>:<state>, j:<state>, expected, expected_done; changes: of those counters; since:<kind>;
---                               pace: ms from one job's end to the next, last_end
+--                               pace: ms from one job's end to the next, last_end (farm clock)
 -- farm:c:<campaign>:jobs list   job ids in the order of submission
 -- farm:j:<job>          hash    campaign, spec (JSON), stages (JSON kind -> stage id), state, finished; archive (JSON list); asked: nonce of its last cancel or retry
 -- farm:s:<stage>        hash    campaign, kind, job, ask, needs, feeds (JSON), blockers, state, score, expected; of a run: cores, devices (JSON);
@@ -68,7 +68,7 @@ local function tell(campaign) call('PUBLISH', key('changed'), campaign) end
 
 -- A job has ended: the mean time between two ends follows the last ten or so.
 local function keep_pace(campaign)
-  local c, at = call('HMGET', campaign, 'last_end', 'pace'), now_ms()
+  local c, at = call('HMGET', campaign, 'last_end', 'pace'), clock()
   if c[1] then
     local gap = at - tonumber(c[1])
     call('HSET', campaign, 'pace', c[2] and 0.9 * tonumber(c[2]) + 0.1 * gap or gap)
