@@ -17,7 +17,7 @@ from tests.redis_server import RedisProcess
 _PREFIXES = ("FARM_", "AIC_EMULATOR_", "HF_", "HUGGING_FACE_")
 
 
-#: `HYPOTHESIS_PROFILE=long pytest -k "fuzz or any"`: what the suite tries a hundred times, for minutes.
+#: `HYPOTHESIS_PROFILE=long pytest FILE`: ten thousand examples where the suite has a hundred; takes minutes.
 settings.register_profile(
     "long", max_examples=10_000, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
