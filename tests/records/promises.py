@@ -50,6 +50,15 @@ class Snapshot:
             if key.startswith(head) and key.count(":") == 2
         }
 
+    def but_notes(self) -> dict[str, Any]:
+        """Everything, but for what attempts reported after they were cancelled."""
+        found = dict(self.all)
+        for key, held in found.items():
+            if key.endswith(":attempts"):
+                entries = [json.loads(raw) for raw in held]
+                found[key] = [{name: entry[name] for name in entry if name != "late"} for entry in entries]
+        return found
+
     def get(self, key: str) -> Any:
         """What a key holds; an empty dict where it does not exist."""
         return self.all.get(f"farm:{key}", {})

@@ -161,7 +161,7 @@ class World(Attempts):
 
     def too_late(self, hand: Hand) -> None:
         """Whoever still speaks for an attempt that is over changes nothing."""
-        claims, claim, before = self.records.claims, hand.claim, self.now().all
+        claims, claim, before = self.records.claims, hand.claim, self.now().but_notes()
         verdict = after_failure("host", claim.failures, claim.cards_failed)
         assert claims.done(claim.stage, claim.token, {"key": "late"}) in ("late", "again")
         assert claims.ended(claim.stage, claim.token, verdict, error="late") in ("late", "again")
@@ -171,7 +171,7 @@ class World(Attempts):
         assert claims.build(claim, "late") == "lost"
         if "export" in claim.inputs:
             assert claims.repair(claim, "export", claim.inputs["export"]["key"], "late") == "late"
-        assert self.now().all == before
+        assert self.now().but_notes() == before
 
     def submit(self, jobs: list[Job], priority: int) -> None:
         self.campaigns.append(scene.submit(self.records, *jobs, priority=priority))

@@ -228,6 +228,7 @@ end
 local function note_late(stage, attempt, note)
   local list = key('s', stage, 'attempts')
   local entry = cjson.decode(call('LINDEX', list, attempt - 1))
+  if entry.late then return end
   entry.late = note
   call('LSET', list, attempt - 1, cjson.encode(entry))
 end

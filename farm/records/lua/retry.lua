@@ -59,7 +59,9 @@ for _, stage in ipairs(order) do
   if r[5] == 'run' then call('HINCRBYFLOAT', key('c', r[2]), 'expected_done', -tonumber(r[4] or '0')) end
   call('HSET', s, 'state', 'waiting', 'blockers', blockers, 'failures', '{}', 'avoid', '[]', 'error', '', 'error_kind', '', 'log', '')
   -- Nobody speaks for an earlier attempt any more.
-  call('HDEL', s, 'outcome', 'token')
+  call('HDEL', s, 'token')
+  -- What an unfinished repair has from the stage it repairs is read by others meanwhile.
+  if r[1] == 'done' or stage == stages.run or stage == stages.compare then call('HDEL', s, 'outcome') end
   if blockers == 0 then make_ready(stage) end
 end
 set_job(job, 'waiting')
