@@ -26,8 +26,9 @@ demo: $(STAMP)
 	&& $(DEMO_FARM) results
 	@echo "The cards were emulated and the weights random: these figures are this computer's, not a card's."
 
+# Two at a time, a file at a time: most of it waits for processes of its own.
 test: $(STAMP)
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -21,8 +21,9 @@ _PREFIXES = ("FARM_", "AIC_EMULATOR_", "HF_", "HUGGING_FACE_")
 settings.register_profile(
     "long", max_examples=10_000, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
-if chosen := os.environ.get("HYPOTHESIS_PROFILE"):
-    settings.load_profile(chosen)
+#: No test tells of time by a single example, on a machine that does something else too.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -58,7 +58,7 @@ def test_an_endless_compiler_and_a_greedy_one_fail_their_jobs_and_no_other(
             assert "Compile started" in Path(attempt["log"]).read_text()
             assert bench.stage(campaign, "run", nth)["state"] == "blocked"
     assert not bench.processes("-aic-binary-dir")
-    assert building(bench) == []
+    assert [name for name in building(bench) if name.startswith("compile-")] == []
 
 
 def test_a_compiler_that_the_kernel_killed_for_memory_is_tried_again_alone(

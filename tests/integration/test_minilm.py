@@ -141,7 +141,7 @@ def test_farm_run_gives_the_same_without_redis(measured_farm: LocalFarm, tmp_pat
         "--time", "5",
     )  # fmt: skip
     assert record["cosine_min"] >= 0.999
-    assert record["latency_samples"] >= 662
+    assert record["latency_samples"] >= 100
     assert record["latency_ms_p50"] <= record["latency_ms_p95"] <= record["latency_ms_p99"]
     assert (tmp_path / MINILM / "sentence-similarity" / "model" / "model.onnx").exists()
 

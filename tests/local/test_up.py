@@ -60,9 +60,16 @@ def the(farm: LocalFarm, *words: str) -> psutil.Process | None:
             line = process.cmdline()
         except psutil.NoSuchProcess:
             continue
-        if all(any(word in part for part in line) for word in words):
+        if all(any(word in part or socket(farm, word) in part for part in line) for word in words):
             return process
     return None
+
+
+def socket(farm: LocalFarm, server: str) -> str:
+    """What a Redis of this farm shows of its socket's path: long ones are in a folder elsewhere."""
+    data = farm.home / "redis" / server
+    pointer = data / "socket-folder"
+    return pointer.read_text() if pointer.exists() else str(data)
 
 
 def must(farm: LocalFarm, *words: str) -> psutil.Process:

@@ -294,8 +294,8 @@ def test_a_random_model_needs_a_known_architecture(exporter: Exporter, tmp_path:
     with pytest.raises(StageFailed, match="not in the catalogue"):
         resolve_export(_ask("unknown/model", weights="random", architecture=None))
     ask = _random()
-    ask["architecture"] = ARCHITECTURE | {"model_type": "t5"}
-    with pytest.raises(StageFailed, match="no random weights for model type t5"):
+    ask["architecture"] = ARCHITECTURE | {"model_type": "gpt2"}
+    with pytest.raises(StageFailed, match="no random weights for model type gpt2"):
         _build(ask, tmp_path / "out", exporter)
     ask["architecture"] = ARCHITECTURE | {"own_code": True}
     with pytest.raises(StageFailed, match="built by its own code; use --weights hub"):

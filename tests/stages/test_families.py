@@ -93,5 +93,7 @@ def test_a_pair_runs_to_its_comparison_at_its_longest_input(line: Line, family: 
     longest = POSITIONS - (2 if family in BEHIND_PADDING else 0)
     facts, verdict = line.go(MODELS[family], task, longest)
     assert verdict["accuracy"] == "numerics only"
-    assert verdict["cosine_min"] >= 0.99
+    # The cosine of single values says nothing: a reranker has one label.
+    single = task == "text-classification" and MODELS[family] == "BAAI/bge-reranker-large"
+    assert verdict["cosine_min"] is None if single else verdict["cosine_min"] >= 0.99
     assert facts["opset"] == 13
