@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from farm.artifacts.store import Corrupt, Locked, Manifest, Store
+from farm.artifacts.locks import Locked
+from farm.artifacts.store import Corrupt, Manifest, Store
 
 __all__ = ["Corrupt", "Locked", "Manifest", "Store"]

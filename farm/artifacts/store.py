@@ -9,32 +9,27 @@ after it.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import secrets
 import shutil
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from farm.artifacts.locks import alone, exclusive, is_held, open_lock, shared, try_lock
+
 MANIFEST = "manifest.json"
 #: How long the store's lock is waited for; it is held for a few renames at a time.
 LOCK_S = 30.0
-_TRY_S = 0.02
 _REMOVED = ".removed."
 
 
 class Corrupt(Exception):
     """An artifact's files are not what its manifest says."""
-
-
-class Locked(Exception):
-    """Another process holds the store's lock and does not let go."""
 
 
 @dataclass(frozen=True)
@@ -111,45 +106,24 @@ class Store:
         """Bytes of all artifacts together."""
         return tree_bytes(self.root / "objects")
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Hold the store's lock for the length of the block. Raises Locked after LOCK_S seconds."""
-        fd = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            deadline = time.monotonic() + LOCK_S
-            while not _try_lock(fd):
-                if time.monotonic() >= deadline:
-                    raise Locked(f"the lock {self.root / 'lock'} is held by another process")
-                time.sleep(_TRY_S)
-            yield
-        finally:
-            os.close(fd)
+        return exclusive(self.root / "lock", LOCK_S)
 
-    @contextmanager
-    def in_use(self) -> Iterator[None]:
+    def in_use(self) -> AbstractContextManager[None]:
         """For the length of the block, nobody removes what the records do not know: a job without records."""
-        fd = os.open(self.root / "users", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH)
-            yield
-        finally:
-            os.close(fd)
+        return shared(self.root / "users")
 
-    @contextmanager
-    def alone(self) -> Iterator[bool]:
+    def alone(self) -> AbstractContextManager[bool]:
         """Whether nobody is `in_use` now; then nobody gets to be within the block."""
-        fd = os.open(self.root / "users", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            yield _try_lock(fd)
-        finally:
-            os.close(fd)
+        return alone(self.root / "users")
 
     def begin(self, key: str, token: str) -> Path:
         """An empty folder to build the artifact in, this process's own until it is published or abandoned."""
         folder = self.root / "building" / f"{key}.{token}"
         with self.locked():
-            lock = os.open(_lock_of(folder), os.O_RDWR | os.O_CREAT, 0o644)
-            _try_lock(lock)
+            lock = open_lock(_lock_of(folder))
+            try_lock(lock)
             self._builds[folder] = lock
             shutil.rmtree(folder, ignore_errors=True)
             try:
@@ -179,11 +153,11 @@ class Store:
         with self.locked():
             for path in sorted((self.root / "building").iterdir()):
                 if path.suffix == ".lock":
-                    if not path.with_suffix("").exists() and not _is_held(path):
+                    if not path.with_suffix("").exists() and not is_held(path):
                         path.unlink(missing_ok=True)
                 elif _REMOVED in path.name:
                     graves.append(path)
-                elif not _is_held(_lock_of(path)):
+                elif not is_held(_lock_of(path)):
                     grave = self._grave(path.name)
                     path.rename(grave)
                     _lock_of(path).unlink(missing_ok=True)
@@ -252,7 +226,7 @@ def left_behind(root: Path) -> list[Path]:
     return [
         path
         for path in sorted((root / "building").iterdir())
-        if path.suffix != ".lock" and (_REMOVED in path.name or not _is_held(_lock_of(path)))
+        if path.suffix != ".lock" and (_REMOVED in path.name or not is_held(_lock_of(path)))
     ]
 
 
@@ -277,26 +251,6 @@ def tree_bytes(folder: Path) -> int:
 
 def _lock_of(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.lock")
-
-
-def _try_lock(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _is_held(path: Path) -> bool:
-    """Whether a living process holds the lock file."""
-    try:
-        fd = os.open(path, os.O_RDWR)
-    except FileNotFoundError:
-        return False
-    try:
-        return not _try_lock(fd)
-    finally:
-        os.close(fd)
 
 
 def _sync(path: Path) -> None:

@@ -15,6 +15,6 @@ def command(farm: Farm) -> int:
     \b
     farm down
     """
-    from farm.local.up import down
+    from farm.local.background import down
 
     return down(farm.home)

@@ -1,4 +1,4 @@
-"""`farm up` and `farm down`."""
+"""`farm up`: start what is missing on this host and supervise it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import fcntl
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -22,21 +21,19 @@ import psutil
 from farm.domain.errors import BadInput, FarmError, RecordsLost, StageFailed, Unreachable
 from farm.domain.queues import device_queue
 from farm.emulator import write_root
+from farm.local import background
+from farm.local.background import WORKER_STOP_S
 from farm.local.ballast import Ballast, DiskWatch
-from farm.local.home import Home, is_alive
+from farm.local.home import Home
 from farm.local.process import worker_argv
 from farm.local.redis_server import configure
 from farm.local.supervisor import Role, Supervisor
-from farm.records import Records, connect, open_records
+from farm.records import connect, open_records
 from farm.sdk.resting import resting_cards
 from farm.sdk.root import find_root, open_sdk
 
-#: A stopping worker may finish what it runs within the grace period, then hands it back.
-WORKER_STOP_S = 15.0 + float(os.environ.get("FARM_GRACE_S") or 30.0)
 #: The embedded Redis of the records, and its folder.
 RECORDS = "records"
-#: How long `--detach` waits for a coordinator, a CPU worker and a good card.
-READY_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -76,7 +73,7 @@ def up(options: UpOptions, say: Callable[[str], None] | None = None) -> int:
         root, qids = _cards(options, home)
         if not options.detach:
             return _supervise(options, home, root, qids, tell)
-    return _detached(options, home, tell)
+    return background.start(home, *_command(options, home), tell)
 
 
 @contextmanager
@@ -250,10 +247,8 @@ def _await_redis(url: str, limit_s: float = 30.0) -> None:
             time.sleep(0.02)
 
 
-def _detached(options: UpOptions, home: Home, tell: Callable[[str], None]) -> int:
-    """Start the supervisor in the background; 0 once coordinator, CPU worker and a good card are there."""
-    home.logs.mkdir(parents=True, exist_ok=True)
-    log = home.logs / "up.log"
+def _command(options: UpOptions, home: Home) -> tuple[list[str], dict[str, str]]:
+    """The command line and environment of the same `farm up` in the foreground."""
     argv = [sys.executable, "-m", "farm", "up"]
     if options.emulate:
         argv += ["--emulate", str(options.emulate), "--timing", options.timing, "--sdk", options.sdk_profile]
@@ -263,59 +258,4 @@ def _detached(options: UpOptions, home: Home, tell: Callable[[str], None]) -> in
     env = {**os.environ, "FARM_HOME": str(home.root), **options.limits}
     if options.redis_url:
         env["FARM_REDIS_URL"] = options.redis_url
-    with log.open("ab") as stream:
-        process = subprocess.Popen(
-            argv, env=env, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True
-        )
-    deadline = time.monotonic() + READY_S
-    missing = "its Redis"
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise FarmError(f"the farm did not start (exit {process.returncode}): see {log}")
-        state = home.read_state()
-        if state is not None:
-            try:
-                missing = _missing(open_records(state["redis_url"], home=home.root, retries=0), state["pid"])
-            except RecordsLost as error:
-                raise RecordsLost(f"up, but it takes no work: {error}") from error
-            except (Unreachable, psutil.NoSuchProcess):
-                missing = "its Redis"
-            if not missing:
-                tell(f"up: {state['cards']} cards; `farm status` watches, `farm down` stops it")
-                return 0
-        time.sleep(0.1)
-    raise FarmError(f"no {missing} within {READY_S:.0f} s: see {home.logs}; the farm goes on starting")
-
-
-def _missing(records: Records, supervisor: int) -> str:
-    """What a ready farm still lacks, '' when it is ready.
-
-    Only what its own supervisor started counts: processes of an earlier farm may still be ending.
-    """
-    own = {process.pid for process in psutil.Process(supervisor).children(recursive=True)}
-    if not own & {int(name.split(":")[1]) for name in records.fleet.coordinators()}:
-        return "coordinator"
-    workers = [worker for worker in records.fleet.workers() if int(worker["pid"]) in own]
-    if not any("export" in worker["queues"] for worker in workers):
-        return "CPU worker"
-    good = {card["queue"] for card in records.cards() if card["health"] == "good"}
-    if not any(worker["card"] in good for worker in workers):
-        return "good card"
-    return ""
-
-
-def down(home_root: Path, say: Callable[[str], None] | None = None) -> int:
-    """Stop the farm below `home_root`; running stages finish within their grace period or are handed back."""
-    tell = say or (lambda line: print(f"farm: {line}", file=sys.stderr, flush=True))
-    state = Home(home_root).read_state()
-    if state is None:
-        tell("nothing is up")
-        return 0
-    os.kill(state["pid"], signal.SIGTERM)
-    deadline = time.monotonic() + WORKER_STOP_S + 30
-    while is_alive(state["pid"], state["created"]):
-        if time.monotonic() > deadline:
-            raise FarmError(f"the farm (pid {state['pid']}) is still stopping; see {Home(home_root).logs}")
-        time.sleep(0.05)
-    tell("down")
-    return 0
+    return argv, env
