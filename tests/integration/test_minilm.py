@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from farm.domain.statistics import P99_SAMPLES
 from tests.hub.checkpoints import MINILM
 from tests.integration.conftest import HF_TOKEN
 from tests.integration.local_farm import LocalFarm
@@ -138,10 +139,10 @@ def test_farm_run_gives_the_same_without_redis(measured_farm: LocalFarm, tmp_pat
     )
     record = alone.json(
         "run", "-m", MINILM, "-t", "sentence-similarity", "-o", "best-latency", "-b", "1", "-s", "16",
-        "--time", "5",
+        "--time", "15",
     )  # fmt: skip
     assert record["cosine_min"] >= 0.999
-    assert record["latency_samples"] >= 100
+    assert record["latency_samples"] >= P99_SAMPLES
     assert record["latency_ms_p50"] <= record["latency_ms_p95"] <= record["latency_ms_p99"]
     assert (tmp_path / MINILM / "sentence-similarity" / "model" / "model.onnx").exists()
 
