@@ -14,6 +14,7 @@ from farm.cli.fleet_checks import fleet_checks, strangers
 from farm.cli.host_checks import host_checks
 from farm.cli.redis_checks import redis_checks
 from farm.cli.sdk_checks import sdk_checks
+from farm.cli.trouble_checks import trouble_checks
 from farm.domain.errors import FarmError
 from farm.records.connection import connect
 
@@ -57,6 +58,7 @@ def _farm_checks(farm: Farm) -> Iterator[Check]:
         )
     node = os.environ.get("FARM_NODE") or os.uname().nodename
     yield from fleet_checks(records, node)
+    yield from _guarded("troubles", trouble_checks(records))
     yield from _guarded("card locks", _strangers(records, node))
 
 

@@ -1,4 +1,4 @@
-"""What `farm doctor` reads from the records: coordinator, workers, cards, and what failed of late."""
+"""What `farm doctor` reads from the records: coordinator, workers and cards."""
 
 from __future__ import annotations
 
@@ -8,16 +8,11 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from farm.cli.check import Check
-from farm.domain.names import show
 from farm.domain.queues import CPU_QUEUES
 
 if TYPE_CHECKING:
     from farm.records import Records
     from farm.sdk.lock import HeldCard
-
-#: How many campaigns, newest first, are looked through for failures, and how many kinds of failure are told.
-CAMPAIGNS = 3
-MOST_FAILURES = 10
 
 
 def fleet_checks(records: Records, node: str) -> Iterator[Check]:
@@ -30,7 +25,6 @@ def fleet_checks(records: Records, node: str) -> Iterator[Check]:
     yield from _workers(workers, node)
     for card in records.cards():
         yield _card(card)
-    yield from _failures(records)
 
 
 def strangers(records: Records, held: Sequence[HeldCard], node: str) -> Iterator[Check]:
@@ -91,25 +85,3 @@ def _card(card: Mapping[str, Any]) -> Check:
     if card["health"] == "suspect":
         return Check(what, "note", f"suspect{since}{reason}; a golden run decides")
     return Check(what, "ok", f"{card['health']}, {card['state']}, {card['workers']} workers")
-
-
-def _failures(records: Records) -> Iterator[Check]:
-    """A line for each cause, of the newest campaigns; whose fault it was decides whether the farm is ill."""
-    failures = records.queries.failures(CAMPAIGNS)
-    if not failures:
-        yield Check("failures", "ok", f"none in the last {CAMPAIGNS} campaigns")
-    for failure in failures[:MOST_FAILURES]:
-        kind = failure["error_kind"] or "unknown"
-        yield Check(
-            f"failed {failure['stage']}",
-            "note" if kind == "input" else "bad",
-            f"{failure['stages']} of campaign {failure['campaign']} ({kind}): {_cut(failure['error'])};"
-            f" farm jobs {failure['job']}",
-        )
-    if len(failures) > MOST_FAILURES:
-        more = sum(failure["stages"] for failure in failures[MOST_FAILURES:])
-        yield Check("failures", "note", f"{more} more, of other causes: farm jobs")
-
-
-def _cut(error: str) -> str:
-    return error if len(error) <= 200 else show(error[:200])

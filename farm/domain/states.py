@@ -116,13 +116,15 @@ def after_loss(failures: Mapping[str, int], among_others: bool) -> Verdict:
 
     failures: the stage's earlier failures, by kind; `lost` counts such deaths, `lost_alone` those of them
     when no other stage had lost its worker lately (among_others). A stage that kills its workers is found
-    out by the latter; where workers die all around, it is hardly to blame.
+    out by the latter; where workers die all around, it is hardly to blame. From its second lonely death on
+    the card is asked too (strike): it may be what kills them.
     """
     now = dict(failures)
     for kind in ("lost",) if among_others else ("lost", "lost_alone"):
         now[kind] = now.get(kind, 0) + 1
+    strike = not among_others and now["lost_alone"] > 1
     spent = now.get("lost_alone", 0) >= MOST_LOSSES or now["lost"] >= MOST_LOSSES_AMONG_OTHERS
-    return Verdict("failed" if spent else "ready", not among_others, 0.0, False, False, "host", now)
+    return Verdict("failed" if spent else "ready", not among_others, 0.0, False, strike, "host", now)
 
 
 def campaign_state(jobs: Mapping[str, int]) -> CampaignState:

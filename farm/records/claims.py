@@ -201,7 +201,17 @@ class Claims:
             pipe.zadd(keys.LOSSES, {stage: clock})
             pipe.zremrangebyscore(keys.LOSSES, "-inf", clock - LOSSES_MS)
             pipe.execute()
+            if verdict.strike:
+                self._suspect_card_of(stage)
         return answer
+
+    def _suspect_card_of(self, stage: str) -> None:
+        """The card on which the stage lost its worker is out of placement until a golden run has passed."""
+        queue = self._redis.hget(keys.stage(stage), "queue")
+        if queue and self._redis.hget(keys.card(queue), "health") == "good":
+            strikes = self._redis.hget(keys.card(queue), "strikes") or 0
+            reason = f"{stage} lost its worker here again"
+            self._scripts.run("health", queue, "suspect", reason, strikes, 0)
 
     def hand_back(self, stage: str, token: str, failures: Mapping[str, int], note: str) -> str:
         """The attempt stops without blame (a stopping worker, a busy card): ready again at once."""

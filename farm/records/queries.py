@@ -118,7 +118,7 @@ class Queries:
     def jobs(self, name: str | None = None) -> list[dict[str, Any]]:
         """The jobs of a campaign in order, a short record each."""
         found = []
-        for job_id, record, stages in self._walk(self.find(name)):
+        for job_id, record, stages in self.walk(self.find(name)):
             spec = json.loads(record["spec"])
             run = stages["run"]
             kind, error = _blame(stages)
@@ -175,6 +175,7 @@ class Queries:
 
     def _attempt(self, kind: str, stage: str, entry: Mapping[str, Any]) -> dict[str, Any]:
         """An attempt of a stage; None where there is nothing (yet). log: its path on the node it ran on."""
+        entry = {name: value for name, value in entry.items() if name != "token"}
         log = entry.get("log")
         if log is None and (pattern := self._redis.hget(keys.node(entry["node"]), f"log:{kind}")):
             log = pattern.replace("{stage}", stage).replace("{attempt}", str(entry["attempt"]))
@@ -192,34 +193,11 @@ class Queries:
         `slow_card` is among the flags of those of a card that is slower than its peers (farm.domain.peers).
         """
         campaign = self.find(name)
-        found = [_result(campaign, *entry) for entry in self._walk(campaign)]
+        found = [_result(campaign, *entry) for entry in self.walk(campaign)]
         for slow in slow_cards(found):
             for place in slow.records:
                 found[place]["flags"].append("slow_card")
         return found
-
-    def failures(self, campaigns: int) -> list[dict[str, Any]]:
-        """What failed in the newest campaigns, a record for each cause, the most frequent first.
-
-        {"campaign", "stage": kind, "error_kind", "error", "stages": how many, "job": one it concerns}
-        """
-        found: dict[tuple[str, str, str, str], dict[str, Any]] = {}
-        for campaign in self._redis.zrevrange(keys.CAMPAIGNS, 0, campaigns - 1):
-            counts = self._redis.hmget(keys.campaign(campaign), [f"s:{kind}:failed" for kind in STAGE_KINDS])
-            seen: set[str] = set()
-            for job, record, stages in self._walk(campaign) if any(int(n or 0) for n in counts) else ():
-                ids = json.loads(record["stages"])
-                for kind, stage in stages.items():
-                    if stage["state"] != "failed" or ids[kind] in seen:
-                        continue
-                    seen.add(ids[kind])
-                    cause = (campaign, kind, stage.get("error_kind") or "", stage.get("error") or "failed")
-                    names = ("campaign", "stage", "error_kind", "error")
-                    entry = found.setdefault(
-                        cause, dict(zip(names, cause, strict=True)) | {"stages": 0, "job": job}
-                    )
-                    entry["stages"] += 1
-        return sorted(found.values(), key=lambda entry: -entry["stages"])
 
     def outcomes(self, name: str | None = None) -> list[dict[str, Any]]:
         """What the stages of each job told, in the campaign's order.
@@ -239,7 +217,7 @@ class Queries:
                     for kind, s in stages.items()
                 },
             }
-            for job_id, _, stages in self._walk(self.find(name))
+            for job_id, _, stages in self.walk(self.find(name))
         ]
 
     def ended(self, stages: Iterable[str]) -> set[str]:
@@ -251,7 +229,8 @@ class Queries:
         states = {n: s.get("state") for n, s in zip(after, self._hashes(map(keys.stage, after)), strict=True)}
         return {name for name, following in feeds.items() if all(states[n] in FINAL for n in following)}
 
-    def _walk(self, campaign: str) -> Iterable[tuple[str, dict[str, str], dict[str, dict[str, str]]]]:
+    def walk(self, campaign: str) -> Iterable[tuple[str, dict[str, str], dict[str, dict[str, str]]]]:
+        """Each job of the campaign in order: its id, its record, and by kind the records of its stages."""
         ids = self._redis.lrange(keys.campaign_jobs(campaign), 0, -1)
         for start in range(0, len(ids), BATCH):
             part = ids[start : start + BATCH]

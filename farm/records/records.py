@@ -19,6 +19,7 @@ from farm.records.memory import Memory, Seen
 from farm.records.queries import Queries
 from farm.records.recount import Recount
 from farm.records.scripts import Scripts
+from farm.records.troubles import Troubles
 from farm.records.upgrade import upgrade
 
 
@@ -37,6 +38,7 @@ class Records:
         self.artifacts = Artifacts(self._scripts)
         self.recount = Recount(self._scripts)
         self.queries = Queries(client)
+        self.troubles = Troubles(client, self.queries)
 
     def _open(self) -> None:
         """Begin the records where they are new, and bring them to today's schema."""

@@ -147,6 +147,8 @@ def history_view(job: Mapping[str, Any]) -> RenderableType:
     history = job["history"]
     spec = job["spec"]
     title = f"{job['job']}: {spec['model']}, {spec['task']}, {spec['objective']}: {job['state']}"
+    if job["archived"]:
+        title += f" ({job['archived']} earlier results archived)"
     days = " to ".join(dict.fromkeys(attempt["started"][:10] for attempt in (*history[:1], *history[-1:])))
     names = ("stage", "#", "worker", "card", "started", "ended", "outcome")
     return Group(
@@ -172,7 +174,12 @@ def _attempt_row(attempt: Mapping[str, Any]) -> list[str]:
 
 
 def _attempt_lines(attempt: Mapping[str, Any]) -> list[str]:
-    found = [attempt["log"] and f"log {attempt['log']}", _error(attempt)]
+    notes = (("by", "taken over by"), ("artifact", "another attempt makes"), ("late", "reported later:"))
+    found = [
+        attempt["log"] and f"log {attempt['log']}",
+        _error(attempt),
+        *(f"{words} {attempt[name]}" for name, words in notes if attempt.get(name)),
+    ]
     return [one_line(f"{attempt['stage']} {attempt['attempt']}: {text}") for text in found if text]
 
 

@@ -31,6 +31,7 @@ from farm.worker.orphans import keeper_mark
 from farm.worker.outbox import Finished, Outbox
 from tests.records import scene
 from tests.redis_server import RedisProcess
+from tests.small_disk import small_disk
 
 NODE = os.uname().nodename
 Seen = dict[str, tuple[str, str]]
@@ -228,7 +229,7 @@ def test_failures_are_told_by_cause(records: Records, durable: RedisProcess) -> 
     )  # fmt: skip
     result = CliRunner().invoke(cli, ["--redis", durable.url, "doctor"])
     assert f"note  failed export: 2 of campaign {campaign} (input): said of input;" in result.stdout
-    assert sum(failure["stages"] for failure in records.queries.failures(3)) == 3
+    assert sum(failure["stages"] for failure in records.troubles.failures(3)) == 3
 
 
 def test_outcomes_that_are_not_reported(home: Path, records: Records, durable: RedisProcess) -> None:
@@ -285,15 +286,10 @@ def test_what_dead_builders_left(home: Path, records: Records, durable: RedisPro
 def test_a_disk_that_is_nearly_full(
     home: Path, records: Records, durable: RedisProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = tmp_path / "small"
-    small.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(small)], check=True)
-    try:
-        monkeypatch.setenv("FARM_STORE", str(small))
-        Store(small)
+    with small_disk(tmp_path / "small", 4 * 2**20) as small:
+        monkeypatch.setenv("FARM_STORE", str(small.path))
+        Store(small.path)
         assert doctor(durable.url, 1)["store"][0] == "bad"
-    finally:
-        subprocess.run(["umount", "-l", str(small)], check=True)
     monkeypatch.setenv("FARM_STORE", str(home / "store"))
     monkeypatch.setenv("FARM_STORE_LIMIT", "900T")
     assert "the disk is full before the limit" in doctor(durable.url, 0)["store"][1]

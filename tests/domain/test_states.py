@@ -126,6 +126,7 @@ def test_a_stage_is_failed_at_the_third_death_that_nothing_else_explains_or_at_t
         alone += not others
         assert verdict.state == ("failed" if alone >= 3 or n >= 10 else "ready")
         assert verdict.delay_s == 0
+        assert verdict.strike == (not others and alone > 1), "the card is asked too"
         if verdict.state == "failed":
             return
 

@@ -33,6 +33,8 @@ from tests.redis_server import RedisProcess
 ROOT = Path(__file__).parents[2]
 CONFIG = CardConfiguration(batch_size=2, seq_length=16, cores=2, instances=2, set_size=2)
 CPU: tuple[StageKind, ...] = ("export", "compile", "reference")
+#: Seconds that a busy machine may add to what is promised of a quiet one.
+BUSY_S = 4
 
 
 def ended(process: psutil.Process) -> bool:
@@ -98,9 +100,16 @@ class Bench:
         aside.write_text(json.dumps({"rules": rules}))
         aside.rename(self.folder / "scenario.json")
 
-    def slow_runs(self, seconds: float) -> None:
-        """Each run takes that much longer from now on, and idles meanwhile."""
-        self.scenario({"tool": "qaic-runner", "fault": "slow", "seconds": seconds})
+    def slow_runs(self, seconds: float, **which: int | list[int]) -> None:
+        """Each run (of `which` times, or qid) takes that much longer from now on, and idles meanwhile."""
+        self.scenario({"tool": "qaic-runner", "fault": "slow", "seconds": seconds, **which})
+
+    def acted(self) -> int:
+        """How often the scenario's counted rules (nth, after, times) have made something go wrong."""
+        counts = self.made.root / "state" / "scenario-counts.json"
+        known = json.loads(counts.read_text()) if counts.exists() else {}
+        ours = str((self.folder / "scenario.json").resolve())
+        return sum(acted for key, (_, acted) in known.items() if key.startswith(f"{ours}#"))
 
     def start(self, name: str, argv: list[str], **env: str) -> subprocess.Popen[bytes]:
         """A process in a session of its own, its output in `<name>.log`."""
@@ -135,10 +144,10 @@ class Bench:
         """The farm clock, ms."""
         return int(self.records.client.hget(keys.META, "clock") or 0)
 
-    def pass_time(self, seconds: float) -> None:
-        """As if so much time had passed on the farm clock, while no lease runs: pauses end."""
-        assert not self.records.client.zcard("farm:leases")
-        self.records.client.hincrby(keys.META, "clock", int(seconds * 1000))
+    def end_pauses(self) -> None:
+        """As if the time had passed that stages wait before they are tried again."""
+        for stage in self.records.client.zrange("farm:later", 0, -1):
+            self.records.client.zadd("farm:later", {stage: 0}, xx=True)
 
     def probes(self) -> int:
         """How many golden runs did not get their card."""
@@ -241,14 +250,17 @@ class Bench:
 
     def runner(self, *, limit_s: float = 20, but: int | None = None) -> psutil.Process:
         """The SDK's runner at work on a job (not on the golden program); `but`: not the one of that pid."""
+        return self.child("qaic-runner", str(self.home / "work"), limit_s=limit_s, but=but)
+
+    def child(self, *texts: str, limit_s: float = 20, but: int | None = None) -> psutil.Process:
+        """A process whose command line holds all of `texts`, once there is one; `but`: not that pid."""
         found: list[psutil.Process] = []
 
         def there() -> bool:
-            jobs = self.processes("qaic-runner", str(self.home / "work"))
-            found[:] = [process for process in jobs if process.pid != but]
+            found[:] = [process for process in self.processes(*texts) if process.pid != but]
             return bool(found)
 
-        self.until(there, limit_s, "runner")
+        self.files(there, limit_s, " ".join(texts))
         return found[0]
 
     def keeper(self) -> psutil.Process:

@@ -34,7 +34,7 @@ def building(bench: Bench) -> list[str]:
 def test_an_endless_compiler_and_a_greedy_one_fail_their_jobs_and_no_other(
     make_bench: MakeBench, made: Made, tmp_path: Path
 ) -> None:
-    bench = own_store(make_bench, tmp_path, FARM_COMPILE_LIMIT_S="3", FARM_COMPILE_MEMORY="500M")
+    bench = own_store(make_bench, tmp_path, FARM_COMPILE_LIMIT_S="8", FARM_COMPILE_MEMORY="500M")
     bench.scenario(
         {"tool": "compiler", "fault": "hang", "times": 1},
         {"tool": "compiler", "fault": "memory", "mb": 700, "times": 1},
@@ -67,14 +67,14 @@ def test_a_compiler_that_the_kernel_killed_for_memory_is_tried_again_alone(
     bench = own_store(make_bench, tmp_path, FARM_MEMORY_LIMIT="8G")
     bench.scenario(
         {"tool": "compiler", "fault": "killed", "nth": 1},
-        {"tool": "compiler", "fault": "slow", "seconds": 7, "nth": 2},
+        {"tool": "compiler", "fault": "slow", "seconds": 15, "nth": 2},
     )
     for name in ("one", "two"):
         bench.worker("export,compile", name)
     campaign = bench.campaign(job(made, 1), job(made, 2))
     bench.until(lambda: bench.records.status(campaign)["waits"], 20, "wait for memory")
     assert "1 compile wait for memory" in bench.farm("status", campaign).stdout
-    bench.until(lambda: bench.records.status(campaign)["stages"]["compile"]["done"] == 2, 30, "programs")
+    bench.until(lambda: bench.records.status(campaign)["stages"]["compile"]["done"] == 2, 40, "programs")
     beside, killed = sorted((bench.history(campaign, nth, "compile") for nth in range(2)), key=len)
     assert [attempt["outcome"] for attempt in beside] == ["done"]
     assert [attempt["outcome"] for attempt in killed] == ["failed", "done"]
@@ -88,9 +88,7 @@ def test_a_reference_that_the_kernel_killed_is_tried_again_with_all_the_memory(
     bench = own_store(make_bench, tmp_path, FARM_MEMORY_LIMIT="8G")
     bench.worker("export,reference", "cpu")
     campaign = bench.campaign(made.job())
-    bench.files(lambda: bench.processes("farm.stages.reference_child"), 20, "reference")
-    for child in bench.processes("farm.stages.reference_child"):
-        child.kill()
+    bench.child("farm.stages.reference_child").kill()
     bench.until(lambda: bench.stage(campaign, "reference")["state"] == "done", 20, "reference")
     killed, again = bench.history(campaign, stage="reference")
     assert (killed["error_kind"], "ended with signal 9" in killed["error"]) == ("host", True)
@@ -141,11 +139,11 @@ def test_in_a_store_too_small_for_two_models_one_waits_and_takes_the_room_of_the
     bench.until(lambda: bench.runs(campaign)["ready"], 20, "program")
     bench.until(lambda: bench.stage(campaign, "reference")["state"] == "done", 20, "reference")
     bench.until(lambda: bench.records.status(campaign)["waits"], 10, "wait for disk")
-    bench.start("card", bench.worker_argv("device.0", "card"))  # there, proved and at its end in seconds
     assert bench.stage(campaign, "export", 1)["state"] == "ready"
     [wait] = bench.records.status(campaign)["waits"]
     assert (wait["stage"], wait["for"], wait["stages"]) == ("export", "disk", 1)
     assert "1 export wait for disk" in bench.farm("status", campaign).stdout
+    bench.worker("device.0", "card")
     bench.until(lambda: bench.records.status(campaign)["state"] == "done", 40, "both results")
     assert [len(bench.history(campaign, nth, "export")) for nth in range(2)] == [1, 1]
     first, second = bench.records.results(campaign)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from farm.domain.job import Job
 from farm.domain.plan import plan
-from tests.faults.bench import CONFIG, Bench, ended
+from tests.faults.bench import BUSY_S, CONFIG, Bench, ended
 from tests.faults.test_deaths import cpu_stage, unstick
 from tests.records.scene import check_counters
 
@@ -17,9 +18,9 @@ def test_a_cancelled_compile_ends_and_who_shares_its_artifact_makes_it(bench: Be
     unstick(bench)
     began = time.monotonic()
     assert bench.records.cancel([campaign]) == 1
-    bench.files(lambda: all(ended(child) for child in children), 10, "end of the child")
+    bench.files(lambda: all(ended(child) for child in children), 20, "end of the child")
     print(f"compile: cancelled -> child ended: {time.monotonic() - began:.1f} s")
-    assert time.monotonic() - began < 7
+    assert time.monotonic() - began < 7 + BUSY_S
     bench.do_cpu_stages(("export",))
     bench.until(lambda: bench.records.status(other)["stages"]["compile"]["done"], 30, "the other's artifact")
     assert [a["outcome"] for a in bench.history(campaign, stage="compile")] == ["cancelled"]
@@ -37,14 +38,13 @@ def test_a_cancelled_export_ends_its_exporter_and_its_worker_goes_on(bench: Benc
         return bench.records.submit(plan([job]), label=None, priority=0, command=["test"])
 
     campaign = submit("prajjwal1/bert-tiny")
-    bench.until(lambda: bench.processes("farm.stages.export_child"), 20, "exporter")
-    exporter = bench.processes("farm.stages.export_child")[0]
+    exporter = bench.child("farm.stages.export_child")
     exporter.suspend()
     began = time.monotonic()
     assert bench.records.cancel([campaign]) == 1
-    bench.files(lambda: ended(exporter), 10, "end of the exporter")
+    bench.files(lambda: ended(exporter), 20, "end of the exporter")
     print(f"export: cancelled -> exporter ended: {time.monotonic() - began:.1f} s")
-    assert time.monotonic() - began < 7
+    assert time.monotonic() - began < 7 + BUSY_S
     after = submit("prajjwal1/bert-mini")
     bench.until(lambda: bench.records.status(after)["stages"]["export"]["done"], 60, "the next export")
     assert bench.records.status(campaign)["state"] == "cancelled"
@@ -57,11 +57,26 @@ def test_cancel_and_finish_race_and_the_first_wins(bench: Bench) -> None:
     bench.good()
     campaign = bench.submit(*(bench.made.job(repeat=n) for n in range(4)))
     jobs = [job["job"] for job in bench.records.jobs(campaign)]
-    runner = None
+
+    def run_of(job: str) -> dict[str, Any]:
+        found: dict[str, Any] = bench.records.job(job)["stages"]["run"]
+        return found
+
+    def state(job: str) -> str:
+        return str(run_of(job)["state"])
+
+    def wait_for_runner(job: str) -> None:
+        """Until the job's runner has come and gone."""
+        runner = ("qaic-runner", str(bench.home / "work" / run_of(job)["id"]))
+        bench.files(lambda: bench.processes(*runner) or state(job) != "claimed", 20, "runner")
+        bench.files(lambda: not bench.processes(*runner), 20, "end of the runner")
+
+    left = list(jobs)
     for delay in (0.0, 0.05, 0.1, 0.2):
-        runner = bench.runner(but=runner.pid if runner else None)
-        [running] = [job for job in jobs if bench.records.job(job)["stages"]["run"]["state"] == "claimed"]
-        bench.files(lambda r=runner: ended(r), 20, "end of the runner")  # type: ignore[misc]
+        bench.until(lambda: set(map(state, left)) != {"ready"}, 20, "run")
+        running = next(job for job in left if state(job) != "ready")
+        left.remove(running)
+        wait_for_runner(running)
         time.sleep(delay)
         bench.records.cancel([running])
     bench.until(

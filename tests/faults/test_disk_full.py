@@ -13,8 +13,8 @@ from farm.artifacts import Store
 from farm.domain.job import StageKind
 from tests.faults.bench import CPU, Bench, Made
 from tests.faults.conftest import MakeBench
-from tests.faults.small_disk import SmallDisk, small_disk
 from tests.faults.test_cards import probe_soon
+from tests.small_disk import SmallDisk, small_disk
 
 MB = 2**20
 ENOUGH = 64 * MB
@@ -112,7 +112,7 @@ def test_a_work_folder_that_may_only_be_read_fails_the_job_and_a_retry_does_it(
     for attempt in range(3):
         bench.until(lambda n=attempt: len(bench.history(campaign)) > n, 10, "attempt")  # type: ignore[misc]
         bench.until(lambda n=attempt: bench.history(campaign)[n].get("outcome"), 10, "its end")  # type: ignore[misc]
-        bench.pass_time(8)
+        bench.end_pauses()
     [job] = bench.records.jobs(campaign)
     assert (job["state"], job["error_kind"], job["attempts"]) == ("failed", "host", 3)
     assert "Read-only file system" in job["error"]
@@ -167,7 +167,7 @@ def test_a_view_that_cannot_be_made_costs_nothing_else(
     campaign = bench.submit(made.job())
     bench.until(lambda: bench.runs(campaign)["done"], 20, "result")
     log = bench.folder / "worker.log"
-    bench.files(lambda: "no view of" in log.read_text(), 5, "word of the view")
+    bench.files(lambda: "no view of" in log.read_text(), 20, "word of the view")
     assert "Traceback" not in log.read_text()
 
 

@@ -26,7 +26,7 @@ def test_what_a_killed_host_side_leaves_is_named_and_its_attempt_has_a_log(
     bench.coordinator()
     bench.worker()
     bench.good()
-    bench.slow_runs(20)
+    bench.slow_runs(60)
     campaign = bench.submit(bench.made.job())
     runner = bench.runner()
     [attempt] = bench.history(campaign)
@@ -35,7 +35,7 @@ def test_what_a_killed_host_side_leaves_is_named_and_its_attempt_has_a_log(
     for process in (*bench.processes("celery"), keeper):
         process.kill()
     bench.files(
-        lambda: not psutil.pid_exists(worker.pid) or worker.status() == "zombie", 5, "end of the worker"
+        lambda: not psutil.pid_exists(worker.pid) or worker.status() == "zombie", 20, "end of the worker"
     )
     seen = {check["check"]: check for check in json.loads(farm("doctor"))}
     assert seen["orphans"]["state"] == "bad"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from farm.domain.job import Job
-from tests.faults.bench import CONFIG, Bench, ended
+from tests.faults.bench import BUSY_S, CONFIG, Bench, ended
 from tests.faults.conftest import MakeBench
 from tests.hub.server import HubServer, serving
 
@@ -61,7 +61,7 @@ def test_a_hub_that_refuses_is_asked_again_and_one_that_stalls_is_gone_on_with(
     make_bench: MakeBench, hub: HubServer, tmp_path: Path
 ) -> None:
     behaves(hub, broken={MODEL: 503})
-    bench = make_bench(**on(hub, tmp_path, HF_HUB_DOWNLOAD_TIMEOUT="1"))
+    bench = make_bench(**on(hub, tmp_path, HF_HUB_DOWNLOAD_TIMEOUT="3"))
     campaign, logs = export(bench)
     bench.until(lambda: bench.ends(campaign, stage="export"), 20, "refusal")
     behaves(hub, stall_after=2 * MIB)
@@ -82,7 +82,7 @@ def test_after_a_worker_died_in_a_download_the_next_attempt_goes_on_from_there(
     bench.files(lambda: any(p.stat().st_size == 3 * MIB for p in blobs.glob("*.incomplete")), 20, "3 MiB")
     [download] = bench.processes("farm.stages.hub_child")
     bench.pool_process().kill()
-    assert bench.until(lambda: bench.ends(campaign, stage="export"), 10, "hand-over") < 2
+    assert bench.until(lambda: bench.ends(campaign, stage="export"), 10, "hand-over") < 2 + BUSY_S
     assert ended(download)
     behaves(hub)
     bench.files(lambda: says(logs, 2, "downloaded 2.0 MiB"), 20, "the rest")

@@ -12,7 +12,7 @@ def at_work(bench: Bench, jobs: int = 1) -> str:
     bench.coordinator()
     bench.worker()
     bench.good()
-    bench.slow_runs(1)
+    bench.slow_runs(4)
     campaign = bench.submit(*(bench.made.job(repeat=n) for n in range(jobs)))
     bench.runner()
     return campaign
@@ -35,7 +35,7 @@ def records_of(bench: Bench) -> list[str]:
 def test_an_empty_redis_is_refused_until_its_file_is_back(bench: Bench) -> None:
     campaign = at_work(bench)
     bench.redis.kill()
-    bench.files(lambda: outbox(bench), 15, "outcome on disk")
+    bench.files(lambda: outbox(bench), 20, "outcome on disk")
     bench.redis.save(bench.folder / "saved")
     bench.redis.put(None)
     bench.redis.start()
@@ -62,7 +62,7 @@ def test_an_empty_redis_is_refused_until_its_file_is_back(bench: Bench) -> None:
 def test_older_records_are_refused_until_they_are_adopted(bench: Bench) -> None:
     campaign = at_work(bench)
     bench.redis.save(bench.folder / "backup")
-    bench.until(lambda: bench.runs(campaign)["done"], 20, "result")
+    bench.until(lambda: bench.runs(campaign)["done"], 30, "result")
     bench.redis.kill()
     bench.redis.put(bench.folder / "backup")
     bench.redis.start()
@@ -86,7 +86,7 @@ def test_older_records_are_refused_until_they_are_adopted(bench: Bench) -> None:
 def test_records_that_are_flushed_at_work_stay_empty_until_they_are_adopted(bench: Bench) -> None:
     at_work(bench)
     bench.records.client.flushall()
-    bench.files(lambda: outbox(bench), 15, "outcome on disk")
+    bench.files(lambda: outbox(bench), 20, "outcome on disk")
     wait_until_told(bench, "is empty, but held the records of farm")
     assert records_of(bench) == []
     assert len(outbox(bench)) == 1

@@ -7,11 +7,14 @@ import sys
 from collections import Counter
 from typing import Any
 
+import pytest
+
 from farm.data import LOOKUP_TABLE
 from farm.domain.lut import read_lut
 from tests.integration.local_farm import LocalFarm
 
 
+@pytest.mark.timeout(900)  # 110 s where nothing else runs
 def test_the_whole_list_runs_to_its_end_and_status_tells_the_truth(modelled_farm: LocalFarm) -> None:
     farm = modelled_farm
     before = done_by_card(farm)

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from farm.domain.sizes import MIB
@@ -15,6 +16,7 @@ from farm.records.connection import AWAY
 from tests.integration.local_farm import LocalFarm
 from tests.local.test_up import ONE_CARD, history, must, records, submit, until
 from tests.local.test_up import farm as farm  # The fixture.
+from tests.small_disk import small_disk
 
 DISK = 16 * MIB
 
@@ -22,11 +24,8 @@ DISK = 16 * MIB
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of its own, of 16 MiB."""
-    folder = tmp_path / "home" / "redis"
-    folder.mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(folder)], check=True)
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    with small_disk(tmp_path / "home" / "redis", DISK) as found:
+        yield found.path
 
 
 def fill(disk: Path, leave: int = 0) -> Path:
@@ -82,8 +81,11 @@ def test_a_full_disk_stops_new_work_and_loses_none(disk: Path, farm: LocalFarm) 
             return False
 
     server = must(farm, "redis-server", "records")
+    supervisor = psutil.Process(farm.state()["pid"])
+    supervisor.suspend()  # it would give the ballast up before Redis meets the full disk
     filler = fill(disk)
-    until(farm, lambda: not server.is_running() or server.status() == "zombie", 10, "end of Redis")
+    until(farm, lambda: not server.is_running() or server.status() == "zombie", 20, "end of Redis")
+    supervisor.resume()
     until(farm, answers, 30, "Redis")
     until(farm, lambda: found.fleet.halted(), 30, "halt")
     until(farm, lambda: found.status(campaign)["stages"]["run"]["done"], 30, "result of what ran")

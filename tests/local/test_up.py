@@ -130,7 +130,7 @@ def test_with_its_own_redis_nothing_is_lost_over_kills_and_down_and_up(farm: Loc
     farm.run("up", *ONE_CARD)
     assert (farm.home / "up.json").stat().st_mode & 0o777 == 0o600
     by_hand_finds_the_broker(farm)
-    slow_runs(farm, 2)
+    slow_runs(farm, 4)
     campaign = submit(farm, 3)
     found = records(farm)
     until(farm, lambda: found.status(campaign)["stages"]["run"]["running"], 60, "run")
@@ -202,7 +202,7 @@ def test_two_ups_at_once_make_one_farm(farm: LocalFarm) -> None:
 
 def test_a_killed_supervisor_is_followed_by_another_and_nothing_is_lost(farm: LocalFarm) -> None:
     farm.run("up", *ONE_CARD)
-    slow_runs(farm, 2)
+    slow_runs(farm, 4)
     campaign = submit(farm, 2)
     found = records(farm)
     until(farm, lambda: found.status(campaign)["stages"]["run"]["running"], 60, "run")

@@ -159,6 +159,8 @@ def _claims(now: Snapshot) -> None:
         assert set(now.get(f"k:{queue}:claims")) == here
         running = {name for name in here if now.stages[name]["phase"] == "run"}
         assert set(now.get(f"k:{queue}:running")) == running
+        held = sum(int(now.stages[name]["cores"]) for name in running)
+        assert held <= int(now.cards[queue]["nsp_total"]), f"{held} cores of {queue} are held"
         assert (now.cards[queue].get("stage") in running) or not now.cards[queue].get("stage")
     for name in now.stages:
         attempts = [json.loads(raw) for raw in now.get(f"s:{name}:attempts") or ()]

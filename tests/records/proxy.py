@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import socket
+import sys
 import threading
 from pathlib import Path
 
@@ -64,3 +65,7 @@ class Proxy:
         if self._left is not None and not (named and self._stays):
             self._left = None if named else self._left - 1
         return named
+
+
+if __name__ == "__main__":  # SERVER AT: a wire that is cut by SIGSTOP
+    Proxy(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -224,6 +224,21 @@ def test_cancel_while_running_frees_the_worker_and_refuses_the_late_result(recor
     scene.check_counters(records, [campaign])
 
 
+def test_a_lapsed_attempts_late_result_is_refused_and_kept_as_a_note(records: Records) -> None:
+    campaign = scene.submit(records, scene.job())
+    old, new = scene.cpu(records, "old"), scene.cpu(records, "new")
+    claim = scene.must_claim(records, old, "export")
+    scene.advance(records, 16)
+    assert records.claims.lost(claim.stage, claim.token, {}, error="gone", lapsed=True) == "ok"
+    again = scene.must_claim(records, new, "export")
+    assert records.claims.done(claim.stage, claim.token, {"key": "late"}) == "late"
+    assert records.claims.ended(claim.stage, claim.token, after_failure("host", {}, []), error="x") == "late"
+    assert records.claims.done(again.stage, again.token, {"key": "right"}) == "ok"
+    history = [e for e in records.job(records.jobs(campaign)[0]["job"])["history"] if e["stage"] == "export"]
+    assert [(e["outcome"], e.get("late")) for e in history] == [("lease lapsed", "done"), ("done", None)]
+    assert not any("token" in entry for entry in history)
+
+
 def test_cancelling_one_job_leaves_what_another_needs(records: Records) -> None:
     campaign = scene.submit(records, scene.job(), scene.job(cores=1))
     worker = scene.cpu(records)

@@ -142,8 +142,8 @@ def test_the_api_route_reads_every_convention(
     scenario(rate_convention=convention, time_unit=unit)
     record = run_once("api")
     seconds = record["duration_us"] / 1e6
-    assert seconds == pytest.approx(1, rel=0.3)
-    assert record["throughput_inf_s"] == pytest.approx(record["inferences"] * 2 / seconds, rel=0.25)
+    assert 0.7 < seconds < 20, "a second, on a busy machine more: not a million times that"
+    assert record["throughput_inf_s"] == pytest.approx(record["inferences"] * 2 / seconds, rel=0.4)
 
 
 def test_an_api_for_another_python_is_the_hosts(

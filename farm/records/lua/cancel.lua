@@ -6,7 +6,6 @@ local function cancel(stage)
   if s[1] == 'claimed' then
     end_attempt(stage, tonumber(s[5]), {outcome = 'cancelled'})
     end_build(stage, s[4], nil)
-    call('HSET', key('s', stage), 'overtaken', s[4])
   end
   call('HDEL', key('s', stage), 'token')
   move(stage, 'cancelled')

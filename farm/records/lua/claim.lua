@@ -88,10 +88,10 @@ move(found, 'claimed')
 local attempt = call('HINCRBY', s, 'attempt', 1)
 local node = call('HGET', w, 'node')
 call('HSET', s, 'token', token, 'worker', worker, 'node', node, 'queue', card and queue or '', 'claimed', now_ms(), 'phase', 'prepare')
-call('HDEL', s, 'artifact', 'overtaken')
+call('HDEL', s, 'artifact')
 if card then call('HSET', key('k', queue), 'turn', turn) end
 take(found, worker, card and queue or '', lease_ms)
 if card then call('ZADD', key('prepared'), call('HGET', s, 'expected') or 0, found) end
 call('RPUSH', key('s', found, 'attempts'), cjson.encode({
-  attempt = attempt, node = node, worker = worker, device = card and queue or nil, started = now_ms()}))
+  attempt = attempt, token = token, node = node, worker = worker, device = card and queue or nil, started = now_ms()}))
 return answer({'stage', found, token, attempt})

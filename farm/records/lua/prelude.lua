@@ -12,7 +12,6 @@
 -- farm:s:<stage>        hash    campaign, kind, job, ask, needs, feeds (JSON), blockers, state, score, expected; of a run: cores, devices (JSON);
 --                               attempt, token, worker, node, queue, phase, claimed, ready; failures (JSON kind -> n), avoid (JSON list);
 --                               artifact, outcome, error_kind, error, log; token: none once the attempt is over; settled: the token last settled;
---                               overtaken: the token of an attempt that a cancel ended;
 --                               room: "<memory> <store>", MiB, of a CPU stage that needs some; repairs: how many were made of it,
 --                               forgiven: those of them before its job was last retried;
 --                               again: of a repair, the revision that is to be made again
@@ -224,13 +223,17 @@ local function close_attempt(stage, attempt, fields)
   call('LSET', list, attempt - 1, cjson.encode(entry))
 end
 
--- What came of an attempt after its stage had been cancelled: kept as a note, it changes nothing.
-local function note_late(stage, attempt, note)
+-- What came of an attempt after others had ended it: a note, it changes nothing.
+local ENDED_BY_OTHERS = {cancelled = true, ['lease lapsed'] = true, ['worker lost'] = true}
+local function note_late(stage, token, note)
   local list = key('s', stage, 'attempts')
-  local entry = cjson.decode(call('LINDEX', list, attempt - 1))
-  if entry.late then return end
-  entry.late = note
-  call('LSET', list, attempt - 1, cjson.encode(entry))
+  for n, raw in ipairs(call('LRANGE', list, 0, -1)) do
+    local entry = cjson.decode(raw)
+    if entry.token == token and ENDED_BY_OTHERS[entry.outcome] and entry.outcome ~= note and not entry.late then
+      entry.late = note
+      call('LSET', list, n - 1, cjson.encode(entry))
+    end
+  end
 end
 
 -- The attempt at hand is over for good: whoever still speaks for it is refused. Only a lease that lapsed leaves the

@@ -4,12 +4,12 @@
 -- Answers 'ok', 'again' (settled with this token before), or 'late' (a later attempt, or cancel, came first).
 local stage, token, verdict, outcome = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local at = key('s', stage)
-local r = call('HMGET', at, 'state', 'token', 'settled', 'attempt', 'kind', 'campaign', 'queue', 'avoid', 'overtaken')
+local r = call('HMGET', at, 'state', 'token', 'settled', 'attempt', 'kind', 'campaign', 'queue', 'avoid')
+local lapse = ARGV[12] == '1'
+if not lapse then note_late(stage, token, ARGV[11]) end
 if r[3] == token then return 'again' end
 local entry = {outcome = ARGV[11], error_kind = ARGV[5] ~= '' and ARGV[5] or nil, error = ARGV[6] ~= '' and ARGV[6] or nil, log = ARGV[7] ~= '' and ARGV[7] or nil}
-if r[9] == token then note_late(stage, tonumber(r[4]), ARGV[11]) end
 if r[2] ~= token or not (r[1] == 'claimed' or r[1] == 'ready') then return 'late' end
-local lapse = ARGV[12] == '1'
 if lapse then
   local due = call('ZSCORE', key('leases'), stage)
   if r[1] ~= 'claimed' or not due or tonumber(due) > clock() then return 'late' end
