@@ -5,16 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import psutil
 
 from farm.cli.check import Check
 from farm.domain.errors import BadInput
-from farm.domain.sizes import GIB, parse_size, show_size
+from farm.domain.sizes import GIB, MIB, parse_size, show_size
 from farm.records.connection import hide_password
+
+if TYPE_CHECKING:
+    from farm.worker.settings import Places
 
 #: Less is too little for any model's artifacts.
 LEAST_FREE_BYTES = 2 * GIB
+#: Less is too little for the outputs and logs of a run.
+LEAST_FREE_WORK_BYTES = 64 * MIB
 
 
 def host_checks(home: Path) -> Iterator[Check]:
@@ -24,6 +30,7 @@ def host_checks(home: Path) -> Iterator[Check]:
     places = Places(home)
     yield _outbox(places.outbox)
     yield _orphans(home)
+    yield from _folders(home, places)
     yield from _store(places.store)
     yield _hub()
 
@@ -34,6 +41,29 @@ def _outbox(folder: Path) -> Check:
         return Check("outbox", "ok", "every outcome is reported")
     way_out = "they are when Redis is back, or when a worker starts on this host"
     return Check("outbox", "bad", f"{len(waiting)} outcomes in {folder} are not reported: {way_out}")
+
+
+def _folders(home: Path, places: Places) -> Iterator[Check]:
+    """Where attempts, outcomes and logs are written: each disk, and each folder that may only be read."""
+    disks: dict[int, Path] = {}
+    closed = []
+    for folder in (home, places.work, places.outbox, places.process_logs, home / "golden"):
+        if folder.is_dir():
+            disks.setdefault(folder.stat().st_dev, folder)
+            if not writable(folder):
+                closed.append(folder)
+    for folder in closed:
+        yield Check("folders", "bad", f"{folder} cannot be written: mount it to be written, or see its owner")
+    for folder in disks.values():
+        free = psutil.disk_usage(str(folder)).free
+        state: Literal["ok", "bad"] = "ok" if free >= LEAST_FREE_WORK_BYTES else "bad"
+        way_out = "" if state == "ok" else ": free some; runs there fail"
+        yield Check("disk of the work", state, f"{show_size(free)} free at {folder}{way_out}")
+
+
+def writable(folder: Path) -> bool:
+    """Whether this user may write there now."""
+    return os.access(folder, os.W_OK) and not os.statvfs(folder).f_flag & os.ST_RDONLY
 
 
 def _orphans(home: Path) -> Check:

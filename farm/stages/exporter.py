@@ -45,6 +45,10 @@ def start_directly(spec: ChildSpec, fd: int) -> Child:
     return Child(spec, pass_fds=(fd,))
 
 
+def _unknown() -> None:
+    """Nobody tells how a child ended that somebody else guards."""
+
+
 class ExportFailed(StageFailed):
     """An export failed for the model's own sake; needs_opset: the opset that has what it lacked."""
 
@@ -58,7 +62,7 @@ class Exporter:
 
     The child is replaced after `max_exports` exports, or once it keeps more than `max_rss_bytes`, or after
     a model's own code ran in it. `limit_s` and `memory_bytes` bound one export where this process guards
-    the child. Not for use by two threads at once.
+    the child; else `fate` tells how it ended. Not for use by two threads at once.
     """
 
     def __init__(
@@ -68,12 +72,14 @@ class Exporter:
         max_rss_bytes: int = 3 * 1024**3,
         limit_s: float = 3600.0,
         memory_bytes: int | None = None,
+        fate: Callable[[], ChildResult | None] = _unknown,
     ) -> None:
         self._start = start or start_directly
         self._max_exports = max_exports
         self._max_rss_bytes = max_rss_bytes
         self._limit_s = limit_s
         self._memory_bytes = memory_bytes
+        self._fate = fate
         self._channel: socket.socket | None = None
         self._process: ChildProcess | None = None
         self._exports = 0
@@ -188,7 +194,7 @@ class Exporter:
 
     def _lost(self, log: Path) -> StageFailed:
         # Its end of the channel closes a moment before it is gone: let it go in its own way.
-        result = (self._process and self._process.wait(5.0)) or self._end("stopped")
+        result = self._fate() if self._process is None else self._process.wait(5.0) or self._end("stopped")
         self._process = None
         if result is not None and result.ended == "memory":
             limit = (self._memory_bytes or 0) / 1024**3
@@ -201,7 +207,7 @@ class Exporter:
             "host",
             f"the exporter's child {how}; its log has the last it said",
             str(log),
-            out_of_memory=signal == SIGKILL,
+            out_of_memory=result is not None and result.ended == "exit" and signal == SIGKILL,
         )
 
     def _too_long(self, log: Path) -> StageFailed:

@@ -141,6 +141,11 @@ class Guard:
         """Start the warm exporter with the descriptors given; it outlives attempts. Its pid."""
         return self._start("exporter", spec, fds)
 
+    def exporter_fate(self) -> ChildResult | None:
+        """How the exporter that was started last ended, once it has; None where there was none."""
+        result = self._ask({"op": "exporter's fate"}, "exporter's fate")["result"]
+        return None if result is None else wire.result_from_json(result)
+
     def _start(self, op: str, spec: ChildSpec, fds: tuple[int, ...] = ()) -> int:
         try:
             mark = keeper_mark(self._home, self.pid)

@@ -24,7 +24,7 @@ from typing import Any
 import psutil
 
 from farm.domain.errors import BadInput, StageFailed
-from farm.sdk.child import Child
+from farm.sdk.child import Child, ChildResult
 from farm.sdk.launcher import CardLockRequest, lock_taken, try_hold
 from farm.sdk.lock import CardLock
 from farm.worker import wire
@@ -43,6 +43,8 @@ LOCK_TRY_S = 0.02
 STOP_S = 4.0
 #: The same when the worker is gone: its attempt is to be handed back within 2 s.
 ORPHAN_STOP_S = 1.0
+#: From the end of the exporter's channel to that of its process.
+EXPORTER_ENDS_S = 2.0
 
 
 @dataclass
@@ -68,6 +70,7 @@ class Keeper:
         self.attempt: Attempt | None = None
         self.child: Child | None = None
         self.exporter: Child | None = None
+        self.exporter_fate: ChildResult | None = None
         self.lock: CardLock | None = None
         self.waiting: LockWait | None = None
         self.grace_ends: float | None = None
@@ -139,6 +142,13 @@ class Keeper:
                 self.exporter = self._start(message["spec"], tuple(fds))
                 for fd in fds:
                     os.close(fd)
+            case "exporter's fate":
+                if self.exporter is not None:
+                    # It has closed its channel: it is about to be gone.
+                    self.exporter_fate = self._end(self.exporter, by_itself_s=EXPORTER_ENDS_S)
+                    self.exporter = None
+                fate = self.exporter_fate and wire.result_to_json(self.exporter_fate)
+                self._say({"event": "exporter's fate", "result": fate})
             case "hold":
                 request = wire.request_from_json(message["request"])
                 try:
@@ -210,7 +220,7 @@ class Keeper:
             self.child = None
             self._say({"event": "ended", "result": wire.result_to_json(result)})
         else:
-            self.exporter = None
+            self.exporter, self.exporter_fate = None, result
 
     def _try_lock(self, now: float) -> None:
         wait = self.waiting
@@ -314,13 +324,17 @@ class Keeper:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
-    def _end(self, child: Child, stop_s: float = STOP_S) -> None:
+    def _end(self, child: Child, stop_s: float = STOP_S, *, by_itself_s: float = 0.0) -> ChildResult:
+        """Not before by_itself_s, which it may need to end by itself."""
         if child.pid not in self.exited:
             self.watch.unregister(child.fileno())
         self.exited.discard(child.pid)
+        if by_itself_s:
+            child.wait(by_itself_s)
         child.stop("stopped", stop_s)
-        while child.wait(0.1) is None:
+        while (result := child.wait(0.1)) is None:
             pass
+        return result
 
     def _worker_gone(self) -> None:
         """End what it started, then report its outcome if it left one, else hand the attempt back."""

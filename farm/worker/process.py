@@ -89,9 +89,8 @@ class WorkerProcess:
             if cpu:
                 for left in self.store.sweep():
                     log.warning("removed %s, left by a builder that died", left, extra={"action": "sweep"})
-            self.performer = Performer(
-                self.store, self.guard, Exporter(self._start_exporter), settings.sdk_root
-            )
+            exporter = Exporter(self._start_exporter, fate=self.guard.exporter_fate)
+            self.performer = Performer(self.store, self.guard, exporter, settings.sdk_root)
             if kind_of(self.queues[0]) == "run":
                 self.card = Card(self.queues[0], settings, self.records, self.performer)
                 self.guard.card_known = self.card.known_busy

@@ -299,6 +299,18 @@ def test_a_disk_that_is_nearly_full(
     )  # fmt: skip
 
 
+def test_a_work_folder_that_is_full_or_may_only_be_read(
+    home: Path, records: Records, durable: RedisProcess
+) -> None:
+    with small_disk(home / "work", 2**20) as work:
+        result = CliRunner().invoke(cli, ["--redis", durable.url, "doctor"], obj=Farm())
+        assert f"BAD   disk of the work: 1 MiB free at {work.path}" in result.stdout
+        assert result.exit_code == 1
+        work.resize(2**28)
+        work.writable(False)
+        assert doctor(durable.url, 1)["folders"][1].startswith(f"{work.path} cannot be written")
+
+
 def test_a_clock_that_is_wrong(
     records: Records, durable: RedisProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:

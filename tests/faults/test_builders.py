@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from farm.domain.job import Job
+from farm.domain.job import Job, StageKind
 from farm.records import keys
 from tests.emulator.emulated import encoder, save
 from tests.faults.bench import CONFIG, Bench, Made, ended
@@ -31,32 +31,39 @@ def building(bench: Bench) -> list[str]:
     return [path.name for path in (Path(bench.env["FARM_STORE"]) / "building").iterdir()]
 
 
-def test_an_endless_compiler_and_a_greedy_one_fail_their_jobs_and_no_other(
+def test_an_endless_compiler_and_a_greedy_one_fail_their_jobs_and_one_that_crashes_is_tried_again(
     make_bench: MakeBench, made: Made, tmp_path: Path
 ) -> None:
     bench = own_store(make_bench, tmp_path, FARM_COMPILE_LIMIT_S="8", FARM_COMPILE_MEMORY="500M")
     bench.scenario(
         {"tool": "compiler", "fault": "hang", "times": 1},
         {"tool": "compiler", "fault": "memory", "mb": 700, "times": 1},
+        {"tool": "compiler", "fault": "killed", "signal": 11, "times": 1},
     )
     bench.worker(CPU_QUEUES, "cpu")
-    campaign = bench.campaign(*(job(made, cores) for cores in (1, 2, 3)))
+    campaign = bench.campaign(*(job(made, cores) for cores in (1, 2, 3, 4)))
 
     def over() -> bool:
         stages = bench.records.status(campaign)["stages"]
-        return bool(stages["compile"]["failed"] == 2 and stages["compile"]["done"] == 1)
+        return bool(stages["compile"]["failed"] == 2 and stages["compile"]["done"] == 2)
 
     bench.until(over, 40, "end of the compiles")
     failed = [row for row in bench.records.jobs(campaign) if row["state"] == "failed"]
-    assert [row["error_kind"] for row in failed] == ["input", "input"]
+    assert [row["error_kind"] for row in failed] == ["input"] * 2
     errors = sorted(row["error"] for row in failed)
     assert "did not end within" in errors[0]
     assert "beyond its cap" in errors[1]
+    crashed = 0
     for nth, row in enumerate(bench.records.jobs(campaign)):
-        [attempt] = bench.history(campaign, nth, "compile")
+        attempt, *again = bench.history(campaign, nth, "compile")
+        if again:
+            crashed += 1
+            assert (attempt["error_kind"], "signal 11" in attempt["error"]) == ("host", True)
+            assert [each["outcome"] for each in again] == ["done"]
         if row in failed:
             assert "Compile started" in Path(attempt["log"]).read_text()
             assert bench.stage(campaign, "run", nth)["state"] == "blocked"
+    assert crashed == 1
     assert not bench.processes("-aic-binary-dir")
     assert [name for name in building(bench) if name.startswith("compile-")] == []
 
@@ -93,11 +100,30 @@ def test_a_reference_that_the_kernel_killed_is_tried_again_with_all_the_memory(
     killed, again = bench.history(campaign, stage="reference")
     assert (killed["error_kind"], "ended with signal 9" in killed["error"]) == ("host", True)
     assert again["outcome"] == "done"
-    stage = bench.stage(campaign, "reference")["id"]
-    room = bench.records.client.hget(keys.stage(stage), "room")
-    assert room is not None
-    assert room.split()[0] == str(8 * 1024), "MiB: the budget of its node"
+    assert room(bench, campaign, "reference") == str(8 * 1024), "MiB: the budget of its node"
     assert building(bench) == []
+
+
+def test_an_export_that_the_kernel_killed_is_tried_again_with_all_the_memory(
+    make_bench: MakeBench, tmp_path: Path
+) -> None:
+    bench = own_store(make_bench, tmp_path, FARM_MEMORY_LIMIT="8G")
+    bench.worker("export", "cpu")
+    small = Job("prajjwal1/bert-tiny", "fill-mask", "balanced", CONFIG, weights="random", seconds=1)
+    campaign = bench.campaign(small)
+    bench.child("farm.stages.export_child").kill()
+    bench.until(lambda: bench.stage(campaign, "export")["state"] == "done", 60, "export")
+    killed, again = bench.history(campaign, stage="export")
+    assert (killed["error_kind"], "signal 9" in killed["error"]) == ("host", True)
+    assert again["outcome"] == "done"
+    assert room(bench, campaign, "export") == str(8 * 1024), "MiB: the budget of its node"
+    assert building(bench) == []
+
+
+def room(bench: Bench, campaign: str, kind: StageKind) -> str:
+    """The memory that the stage has asked for, MiB."""
+    found: str = bench.records.client.hget(keys.stage(bench.stage(campaign, kind)["id"]), "room")
+    return found.split()[0]
 
 
 @pytest.mark.parametrize("who", ["worker", "worker, keeper and compiler"])
