@@ -21,6 +21,9 @@ def fleet_checks(records: Records, node: str) -> Iterator[Check]:
     yield Check("coordinator", "ok" if alive else "bad", "at work" if alive else _no_coordinator())
     if why := records.fleet.halted():
         yield Check("disk of Redis", "bad", f"nothing new is started: {why}")
+    if drift := records.recount.drift():
+        told = f"{drift} had drifted and were repaired: a defect of the farm, told in the coordinator's log"
+        yield Check("counters", "note", told)
     workers = records.fleet.workers()
     yield from _workers(workers, node)
     for card in records.cards():

@@ -50,11 +50,11 @@ def _overcome(records: Records) -> Iterator[Check]:
         )
         where = f" on {trouble['device']}" if trouble["device"] else ""
         why = f": {_cut(trouble['error'])}" if trouble["error"] else ""
+        count = f"{trouble['attempts']} attempt{'s' * (trouble['attempts'] > 1)}"
         yield Check(
             f"{trouble['stage']} tried again",
             "note",
-            f"{trouble['attempts']} attempts of campaign {trouble['campaign']}{where} ({how}){why};"
-            f" farm jobs {trouble['job']}",
+            f"{count} of campaign {trouble['campaign']}{where} ({how}){why}; farm jobs {trouble['job']}",
         )
     if len(found) > MOST_CAUSES:
         more = sum(trouble["attempts"] for trouble in found[MOST_CAUSES:])

@@ -33,7 +33,7 @@ DEFAULT_PRECISION = "fp16"
 #: More jobs than that from one request is a slip in a list, not a campaign.
 MOST_JOBS = 200_000
 
-#: The configuration where the table has no row. Source: docs/decisions, which says how the SDK's own differ.
+#: The configuration where the table has no row. Source: docs/decisions/0019-defaults.md.
 DEFAULTS: Mapping[Objective, CardConfiguration] = {
     "best-throughput": CardConfiguration(8, 128, 2, 7, 4, ols=2, mos=1, extra=(MULTICAST,)),
     "best-latency": CardConfiguration(1, 128, 12, 1, 1, ols=1, mos=12, extra=(MULTICAST,)),
@@ -256,8 +256,14 @@ def _job(
     lut_digest: str,
 ) -> Job:
     row = target.row
-    single = {"opset": request.opset, "seconds": request.seconds, "seed": request.seed}
-    single_sources: dict[str, Source] = {n: "default" if v is None else "user" for n, v in single.items()}
+    said = {
+        **{n: getattr(request, n) is not None for n in ("opset", "seconds", "seed", "min_cosine", "devices")},
+        "objective": request.objectives is not None,
+        "route": request.route != "runner",
+        "run_only": request.run_only,
+        "trust_remote_code": request.trust_remote_code,
+    }
+    single_sources: dict[str, Source] = {name: "user" if user else "default" for name, user in said.items()}
     precision_source: Source = "table" if row else "default"
     return Job(
         model=target.model,

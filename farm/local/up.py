@@ -19,7 +19,7 @@ from types import FrameType
 import psutil
 
 from farm.domain.errors import BadInput, FarmError, RecordsLost, StageFailed, Unreachable
-from farm.domain.queues import device_queue
+from farm.domain.queues import device_queue, qid_of
 from farm.emulator import write_root
 from farm.local import background
 from farm.local.background import WORKER_STOP_S
@@ -69,10 +69,12 @@ def up(options: UpOptions, say: Callable[[str], None] | None = None) -> int:
     if running is not None:
         tell(f"already up (pid {running['pid']}, {running['cards']} cards); `farm down` stops it")
         return 0
+    node = os.environ.get("FARM_NODE") or None
+    qid_of(device_queue(0, node))  # a name that no queue can have is refused here
     with _alone(home):
         root, qids = _cards(options, home)
         if not options.detach:
-            return _supervise(options, home, root, qids, tell)
+            return _supervise(options, home, root, [device_queue(qid, node) for qid in qids], tell)
     return background.start(home, *_command(options, home), tell)
 
 
@@ -130,7 +132,7 @@ def _marker(root: Path) -> Mapping[str, object] | None:
 
 
 def _supervise(
-    options: UpOptions, home: Home, root: Path, qids: Sequence[int], tell: Callable[[str], None]
+    options: UpOptions, home: Home, root: Path, queues: Sequence[str], tell: Callable[[str], None]
 ) -> int:
     stop = threading.Event()
 
@@ -164,7 +166,7 @@ def _supervise(
                 "redis_url": redis_url,
                 "broker_url": broker_url,
                 "sdk_root": str(root),
-                "cards": len(qids),
+                "cards": len(queues),
                 "emulated": bool(options.emulate),
             }
         )
@@ -180,19 +182,19 @@ def _supervise(
                 *(
                     Role(
                         name,
-                        worker_argv("device", [device_queue(qid)], name=name),
+                        worker_argv("device", [queue], name=name),
                         env,
                         home.logs / f"{name}.log",
                         WORKER_STOP_S,
                     )
-                    for qid in qids
-                    for name in (f"card-{qid}-{n}" for n in range(options.workers_per_device))
+                    for queue in queues
+                    for name in (f"card-{qid_of(queue)}-{n}" for n in range(options.workers_per_device))
                 ),
             ]
         )
         what = "emulated cards" if options.emulate else "cards"
         tell(
-            f"up: {len(qids)} {what}, {options.workers_per_device} workers each,"
+            f"up: {len(queues)} {what}, {options.workers_per_device} workers each,"
             f" {cpu_workers} CPU workers; logs in {home.logs}"
         )
         _say_if_lost(redis_url, home, tell)

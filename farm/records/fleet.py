@@ -84,8 +84,18 @@ class Fleet:
         return found
 
     def report_card(self, queue: str, facts: Mapping[str, Any]) -> str:
-        """What a worker of the card read from it (devices JSON fields). Answers the card's health."""
-        return str(self._scripts.run("card", queue, json.dumps(dict(facts)), facts.get("nsp_total") or 0))
+        """What a worker of the card read from it (devices JSON fields). Answers the card's health.
+
+        facts["boot"]: the boot id of its machine. Raises BadInput when workers of another serve the queue.
+        """
+        answer = str(self._scripts.run("card", queue, json.dumps(dict(facts)), facts.get("nsp_total") or 0))
+        if answer == "taken":
+            other = self.card_facts(queue).get("node")
+            raise BadInput(
+                f"queue {queue} is served by workers of another machine ({other}): in a farm of several hosts"
+                " each has a name (FARM_NODE), which its queues carry"
+            )
+        return answer
 
     def set_health(
         self, queue: str, health: str, reason: str = "", *, strikes: int = 0, again_s: float = 0

@@ -88,6 +88,7 @@ class Queries:
 
         expected_left_s: of the runs to come, added up. pace_s: from one job's end to the next, None where
         less than two have ended. cpu_left: exports, references and compiles that are not at their end.
+        devices: the cards it may use, none: any.
         """
         campaign = self.find(name)
         record = self._redis.hgetall(keys.campaign(campaign))
@@ -104,6 +105,7 @@ class Queries:
             "state": campaign_state(jobs),
             "jobs": jobs,
             "stages": stages,
+            "devices": [queue.removeprefix("device.") for queue in json.loads(record.get("devices") or "[]")],
             "expected_left_s": max(
                 0.0, float(record.get("expected") or 0) - float(record.get("expected_done") or 0)
             ),
@@ -144,7 +146,7 @@ class Queries:
         ids = json.loads(record["stages"])
         stages = dict(zip(ids, self._hashes(map(keys.stage, ids.values())), strict=True))
         history = []
-        for kind, stage in ((kind, each) for kind, last in ids.items() for each in _repaired(last)):
+        for kind, stage in ((kind, each) for kind, last in ids.items() for each in repaired(last)):
             for raw in self._redis.lrange(keys.attempts(stage), 0, -1):
                 entry = json.loads(raw)
                 history.append({"stage": kind, **self._attempt(kind, stage, entry)})
@@ -248,7 +250,7 @@ class Queries:
         return list(pipe.execute())
 
 
-def _repaired(stage: str) -> list[str]:
+def repaired(stage: str) -> list[str]:
     """A stage and those it was made for again: of `export-x~2` export-x, export-x~1 and export-x~2."""
     origin, _, number = stage.partition("~")
     return [origin, *(f"{origin}~{n}" for n in range(1, int(number or 0) + 1))]

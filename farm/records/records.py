@@ -85,7 +85,8 @@ class Records:
         """The status document. Raises BadInput for an unknown campaign."""
         status = self.queries.status(campaign)
         cards = self.fleet.cards()
-        good = sum(1 for card in cards if card["health"] == "good")
+        own = status["devices"]
+        good = sum(1 for card in cards if card["health"] == "good" and (not own or card["device"] in own))
         unfinished = status["jobs"]["waiting"] + status["jobs"]["running"]
         left = time_left(
             unfinished, status.pop("expected_left_s"), good, status.pop("pace_s"), status.pop("cpu_left")

@@ -10,7 +10,7 @@ from typing import Any
 from farm.domain.job import STAGE_KINDS
 from farm.records import keys
 from farm.records.connection import Client
-from farm.records.queries import Queries
+from farm.records.queries import Queries, repaired
 
 #: How an attempt may end with nothing wrong.
 _WELL = {"done", "parked", "taken over", "cancelled", "worker stopped"}
@@ -86,13 +86,15 @@ class Troubles:
         return list(self._redis.zrevrange(keys.CAMPAIGNS, 0, campaigns - 1))
 
     def _stages(self, campaign: str) -> Iterator[tuple[str, str, str, dict[str, str]]]:
-        """Each stage once: a job it is of, its kind, its name and record."""
+        """Each stage once, those that were made again too: a job it is of, its kind, its name and record."""
         seen: set[str] = set()
         for job, record, stages in self._queries.walk(campaign):
-            for kind, name in json.loads(record["stages"]).items():
-                if name not in seen:
-                    seen.add(name)
-                    yield job, kind, name, stages[kind]
+            for kind, last in json.loads(record["stages"]).items():
+                if last not in seen:
+                    seen.add(last)
+                    yield job, kind, last, stages[kind]
+                    for name in repaired(last)[:-1]:
+                        yield job, kind, name, self._redis.hgetall(keys.stage(name))
 
 
 def _entry(names: tuple[str, ...], values: tuple[str, ...], job: str) -> dict[str, Any]:

@@ -34,6 +34,7 @@ def empty_status(cards: Sequence[Mapping[str, Any]], halted: str | None = None) 
             }
             for card in cards
         ],
+        "devices": [],
         "waits": [],
         "halted": halted,
         "eta_s": None,
@@ -54,12 +55,14 @@ def summary(status: Mapping[str, Any]) -> str:
 
 def notes(status: Mapping[str, Any]) -> list[str]:
     """What a human must know: nothing new is started, no card may take work, or no room for a stage."""
-    cards = status["cards"]
+    own = status["devices"]
+    cards = [card for card in status["cards"] if not own or card["device"] in own]
     found = [_wait(wait) for wait in status["waits"]]
     if status["halted"]:
         found = [f"nothing new is started: {status['halted']}", *found]
     if not cards:
-        return ["no card is known: the campaign waits for a card's worker", *found]
+        which = f"none of its cards ({', '.join(own)})" if own else "no card"
+        return [f"{which} is known: the campaign waits for a card's worker; see farm devices", *found]
     if not any(card["health"] in ("good", "unknown") for card in cards):
         health = ", ".join(sorted({str(card["health"]) for card in cards}))
         return [f"no good card ({health}): the campaign waits; see farm devices", *found]

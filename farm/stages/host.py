@@ -1,4 +1,4 @@
-"""What this host has to give."""
+"""Which machine this is, and what it has to give."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ from pathlib import Path
 
 import psutil
 
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+def boot_id() -> str:
+    """What this machine is called until it is started again (random(4)); its containers share it."""
+    return _BOOT_ID.read_text().strip()
 
 
 def host_memory() -> int:

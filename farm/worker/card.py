@@ -17,6 +17,7 @@ from farm.records.connection import AWAY, patiently
 from farm.sdk.devices import Device
 from farm.sdk.lock import HeldCard
 from farm.sdk.resting import resting_card
+from farm.stages.host import boot_id
 from farm.worker.client import Revoked
 from farm.worker.golden import golden_run
 from farm.worker.perform import Performer
@@ -77,6 +78,7 @@ class Card:
     def _report(self, device: Device | None) -> None:
         facts = self.facts = {
             "node": self._settings.node,
+            "boot": boot_id(),
             "sku": device.sku if device else None,
             "nsp_total": device.nsp_total if device else None,
             "nsp_free": device.nsp_free if device else None,

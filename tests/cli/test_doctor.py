@@ -24,7 +24,7 @@ from farm.domain.errors import Unreachable
 from farm.domain.states import after_failure
 from farm.emulator import write_root
 from farm.local.redis_server import find_server
-from farm.records import Records, connect
+from farm.records import Records, connect, keys
 from farm.sdk.lock import CardLock, lock_folder
 from farm.sdk.tree import MARK
 from farm.worker.orphans import keeper_mark
@@ -213,6 +213,12 @@ def test_cards_out_of_work_say_why_and_since_when(records: Records, durable: Red
     assert "farm devices resume 3" in seen["card device.3"][1]
     assert seen["card device.4"][0] == "bad"
     assert "no worker serves it" in seen["card device.4"][1]
+
+
+def test_counters_that_had_drifted(records: Records, durable: RedisProcess) -> None:
+    assert "counters" not in doctor(durable.url, 0)
+    records.client.hset(keys.META, "drift", 2)
+    assert doctor(durable.url, 0)["counters"][1].startswith("2 had drifted and were repaired")
 
 
 def test_failures_are_told_by_cause(records: Records, durable: RedisProcess) -> None:

@@ -63,7 +63,7 @@ def test_a_model_without_a_row_gets_the_defaults(objective: str) -> None:
     assert job.config == DEFAULTS[job.objective]
     assert job.task == "default"
     assert job.published is None
-    assert set(job.sources.values()) == {"default"}
+    assert {name for name, source in job.sources.items() if source != "default"} == {"objective"}
 
 
 def test_the_defaults() -> None:

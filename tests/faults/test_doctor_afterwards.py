@@ -11,7 +11,48 @@ from click.testing import CliRunner
 
 from farm.cli.context import Farm
 from farm.cli.main import cli
-from tests.faults.bench import Bench
+from tests.faults.bench import Bench, Made
+from tests.faults.conftest import MakeBench
+from tests.faults.test_inputs_lost import artifact, cut
+
+
+def test_what_was_overcome_and_what_is_doubtful_is_named_with_its_cause(
+    make_bench: MakeBench, made: Made, tmp_path: Path
+) -> None:
+    bench = make_bench(FARM_STORE=str(tmp_path / "store"), FARM_STORE_LIMIT="100G")
+    bench.coordinator()
+    bench.worker("device.0", "card")
+    bench.good()
+    bench.records.drain("0")
+    bench.scenario(
+        {"tool": "compiler", "fault": "killed", "times": 1},
+        {"tool": "qaic-runner", "fault": "slow", "seconds": 60, "times": 1},
+        {"tool": "qaic-runner", "fault": "output-nan"},
+    )
+    bench.worker("export,compile,reference,compare", "cpu")
+    campaign = bench.campaign(made.job())
+    bench.until(lambda: bench.runs(campaign)["ready"], 30, "program")
+    cut(artifact(bench, "compile") / "qpc" / "programqpc.bin")
+    bench.records.resume("0")
+    bench.runner()
+    bench.files(lambda: bench.acted() == 2, 20, "slow run")
+    [worker] = [w for w in bench.records.fleet.workers() if w["card"]]
+    psutil.Process(int(worker["pid"])).kill()
+    bench.until(lambda: bench.records.jobs(campaign)[0]["state"] == "done", 40, "result")
+    said = bench.farm("doctor").stdout
+    job = bench.records.jobs(campaign)[0]["job"]
+    for line in (
+        f"note  compile tried again: 1 attempt of campaign {campaign} (failed, host): ",
+        f"note  run tried again: 1 attempt of campaign {campaign} on device.0 (worker lost, host): ",
+        f"note  run tried again: 1 attempt of campaign {campaign} on device.0 (input lost): ",
+        "note  doubtful results: 1 not_finite",
+    ):
+        assert line in said, said
+    assert said.count(f"farm jobs {job}") == 3
+    told = bench.farm("jobs", job).stdout
+    assert "run 1: " in told
+    assert "programqpc.bin" in told
+    assert "run 2: host: the worker process died" in told
 
 
 def test_what_a_killed_host_side_leaves_is_named_and_its_attempt_has_a_log(

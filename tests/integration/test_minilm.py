@@ -44,7 +44,8 @@ def test_the_result_is_right_and_says_where_it_comes_from(result: dict[str, Any]
         "task": "question-answering",
     }  # fmt: skip
     assert re.fullmatch(r"[0-9a-f]{40}", result["revision"])
-    assert set(result["sources"].values()) == {"table", "default"}
+    assert {name for name, source in result["sources"].items() if source == "user"} == {"objective"}
+    assert set(result["sources"].values()) == {"user", "table", "default"}
 
 
 def test_the_runners_own_line_agrees(result: dict[str, Any]) -> None:

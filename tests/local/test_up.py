@@ -219,3 +219,15 @@ def test_a_killed_supervisor_is_followed_by_another_and_nothing_is_lost(farm: Lo
     print(f"0 lost, {len(attempts) - 2} extra runs")
     assert attempts == ["done"] * 2, "what ran when its supervisor died was finished"
     until(farm, lambda: not any(p.is_running() for p in before), 20, "end of all that the first one started")
+
+
+def test_on_a_named_host_queues_and_cards_carry_its_name(farm: LocalFarm) -> None:
+    named = LocalFarm(farm.home, farm.cwd, {**farm.env, "FARM_NODE": "two words"})
+    refused = named.run("up", *ONE_CARD, check=2)
+    assert "device.two words.0" in refused.stderr
+    named = LocalFarm(farm.home, farm.cwd, {**farm.env, "FARM_NODE": "n1"})
+    named.run("up", *ONE_CARD)
+    [card] = named.json("devices")
+    assert (card["device"], card["node"]) == ("n1.0", "n1")
+    [result] = named.results(submit(named, 1, "--devices", "n1.0", "--wait"))
+    assert (result["device"], result["node"], result["state"]) == ("n1.0", "n1", "done")

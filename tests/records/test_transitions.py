@@ -282,6 +282,18 @@ def test_another_card_behind_the_queue_starts_unproved(records: Records) -> None
     )
 
 
+def test_a_queue_that_another_machine_serves_is_refused_until_its_workers_are_gone(records: Records) -> None:
+    facts = {"nsp_total": 14, "pci_address": "0000:00:00.0", "node": "one", "boot": "a"}
+    worker = scene.card(records)
+    records.fleet.report_card("device.0", facts)
+    assert records.fleet.report_card("device.0", {**facts, "node": "container"}) == "good"
+    with pytest.raises(BadInput, match=r"served by workers of another machine \(container\).*FARM_NODE"):
+        records.fleet.report_card("device.0", {**facts, "node": "two", "boot": "b"})
+    assert records.cards()[0]["node"] == "container"
+    records.fleet.leave(worker)
+    records.fleet.report_card("device.0", {**facts, "boot": "b"})
+
+
 def test_unknown_names_are_refused_with_the_way_out(records: Records) -> None:
     with pytest.raises(BadInput, match="no campaign has been submitted"):
         records.status()

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -201,6 +202,13 @@ def test_repeats_count_by_their_median(tmp_path: Path) -> None:
 
 def test_only_jobs_that_are_done_make_rows(tmp_path: Path) -> None:
     assert lut(tmp_path, record(state="failed", latency_ms_p95_raw=None, latency_ms_mean=None)).rows == ()
+
+
+def test_parquet_has_every_field_as_it_is(tmp_path: Path) -> None:
+    write_parquet([record(), record(state="failed")], tmp_path / "r.parquet")
+    rows = pyarrow.parquet.read_table(tmp_path / "r.parquet").to_pylist()
+    assert [row["state"] for row in rows] == ["done", "failed"]
+    assert set(rows[0]) == set(record())
 
 
 def test_parquet_without_pyarrow_names_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

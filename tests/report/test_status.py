@@ -30,6 +30,13 @@ def text(renderable: Any) -> str:
     return captured.get()
 
 
+def test_a_campaign_bound_to_cards_that_are_not_there_says_so() -> None:
+    found = notes(status(devices=["7"], cards=[card(device="0")]))
+    assert found[0].startswith("none of its cards (7) is known: the campaign waits")
+    found = notes(status(devices=["0"], cards=[card(device="0", health="quarantined"), card(device="1")]))
+    assert found[0].startswith("no good card (quarantined)")
+
+
 JOBS = {"total": 80, "waiting": 59, "running": 8, "done": 12, "failed": 1, "cancelled": 0}
 
 
