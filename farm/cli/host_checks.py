@@ -50,7 +50,7 @@ def _folders(home: Path, places: Places) -> Iterator[Check]:
     for folder in (home, places.work, places.outbox, places.process_logs, home / "golden"):
         if folder.is_dir():
             disks.setdefault(folder.stat().st_dev, folder)
-            if not writable(folder):
+            if not _writable(folder):
                 closed.append(folder)
     for folder in closed:
         yield Check("folders", "bad", f"{folder} cannot be written: mount it to be written, or see its owner")
@@ -61,7 +61,7 @@ def _folders(home: Path, places: Places) -> Iterator[Check]:
         yield Check("disk of the work", state, f"{show_size(free)} free at {folder}{way_out}")
 
 
-def writable(folder: Path) -> bool:
+def _writable(folder: Path) -> bool:
     """Whether this user may write there now."""
     return os.access(folder, os.W_OK) and not os.statvfs(folder).f_flag & os.ST_RDONLY
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -36,6 +36,35 @@ HELP = {
     "trust_remote_code": "Let the model's own Python code run; take pickled weights.",
 }
 _LISTS = ("wholes", "choices")
+
+
+class ListsInARow(click.Command):
+    """A command without arguments of its own, so that `-m A B` can mean `-m A -m B`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click's, once each value of a list has its option before it."""
+        lists = {
+            flag
+            for option in self.params
+            if isinstance(option, click.Option) and option.multiple
+            for flag in option.opts
+        }
+        return super().parse_args(ctx, spread(args, lists))
+
+
+def spread(words: Sequence[str], lists: Collection[str]) -> list[str]:
+    """The words with the option repeated before each further value of those that take lists."""
+    found: list[str] = []
+    option, values = "", 0
+    for word in words:
+        if word.startswith("-"):
+            option, values = (word if word in lists else ""), 0
+        elif option:
+            values += 1
+            if values > 1:
+                found.append(option)
+        found.append(word)
+    return found
 
 
 class JobOption(click.ParamType[Any]):

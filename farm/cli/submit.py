@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from farm.cli.context import Farm, json_option, note, pass_farm, print_json, redis_option, show
-from farm.cli.job_options import job_options
+from farm.cli.job_options import ListsInARow, job_options
 from farm.domain.errors import Unreachable
 from farm.domain.names import check_label
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from farm.domain.job import Job
 
 
-@click.command("submit")
+@click.command("submit", cls=ListsInARow)
 @click.option(
     "-m",
     "--model-name",
     "names",
     multiple=True,
     metavar="NAME",
-    help="A hub id (org/name[@revision]), a checkpoint folder or a .onnx file. Repeatable.",
+    help="A hub id (org/name[@revision]), a checkpoint folder or a .onnx file; one or more.",
 )
 @click.option(
     "--models-file",
@@ -65,11 +65,11 @@ def command(
 ) -> int:
     """Submit models as a campaign; prints its id.
 
-    Lists multiply: `-b 1,8 -s 128,384` makes four jobs a model. A value not given comes from the look-up
+    Lists multiply: `-b 1,8 -s 128 384` makes four jobs a model. A value not given comes from the look-up
     table's row, else from the objective's default.
 
     \b
-    farm submit -m bert-base-cased -o all --wait
+    farm submit -m bert-base-cased albert-base-v2 -o all --wait
     farm submit --listed -t question-answering --repeat 3 --label nightly
     farm submit -m albert-base-v2 -b 1,2,4,8 -c 2 -i 7 --dry-run
     """

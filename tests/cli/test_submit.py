@@ -95,7 +95,21 @@ def test_lists_are_a_cross_product_however_they_are_written(invoke: Invoke) -> N
         invoke, "-m", "bert-base-cased", "-b", "1", "-b", "2", "-s", "64", "-s", "128", "--set-size", "1"
     )
     assert [(job["batch_size"], job["seq_length"]) for job in comma] == [(1, 64), (1, 128), (2, 64), (2, 128)]
-    assert comma == repeated
+    in_a_row = dry(invoke, "-b", "1", "2", "-m", "bert-base-cased", "--set-size", "1", "-s", "64", "128")
+    assert comma == repeated == in_a_row
+
+
+def test_models_and_objectives_may_stand_in_a_row(invoke: Invoke) -> None:
+    jobs = dry(
+        invoke, "-m", "bert-base-cased", "albert-base-v2", "-o", "balanced", "best-latency", "--time", "5"
+    )
+    assert [(job["model"], job["objective"]) for job in jobs] == [
+        (model, objective)
+        for model in ("bert-base-cased", "albert-base-v2")
+        for objective in ("balanced", "best-latency")
+    ]
+    stray = invoke("submit", "-m", "bert-base-cased", "--time", "5", "6", "--dry-run")
+    assert (stray.exit_code, "'6'" in stray.stderr or "(6)" in stray.stderr) == (2, True)
 
 
 def test_a_models_file_and_the_command_line_together(invoke: Invoke, tmp_path: Path) -> None:
