@@ -25,7 +25,7 @@ from bench.chaos import models
 from bench.chaos.campaign import Campaign, Fire, run
 
 #: The kills are to be over in this share of the calm campaign's time; one that ends before them lacks some.
-PACE = 0.8
+PACE = 0.5
 #: Of a fault that shows many times, how many are printed.
 SHOWN = 20
 
