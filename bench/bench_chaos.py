@@ -52,6 +52,8 @@ def tell(name: str, campaign: Campaign, calm: Campaign | None) -> None:
             f" {campaign.seconds / calm.seconds:.2f} of the calm campaign's time"
         )
     say(f"  attempts: {tally(campaign.ends)}")
+    for reason in campaign.reasons[:SHOWN]:
+        say(f"  failed: {reason}")
     for fault in campaign.faults[:SHOWN]:
         say(f"  FAULT {fault}")
     if len(campaign.faults) > SHOWN:

@@ -28,7 +28,7 @@ AWAY = (RedisError, Unreachable)
 
 @dataclass
 class Campaign:
-    """What came of one campaign. faults: what did not hold, in words; ends: of its attempts."""
+    """What came of one campaign. ends: of its attempts; reasons: of failed jobs; faults: what did not hold."""
 
     jobs: int
     seconds: float = 0.0
@@ -38,6 +38,7 @@ class Campaign:
     extra: int = 0
     ends: Counter[str] = field(default_factory=Counter)
     runs_on_cards: int = 0
+    reasons: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
 
@@ -166,8 +167,17 @@ def _wait(url: str, campaign: str, jobs: int, say: Callable[[str], None]) -> lis
     return [*faults, f"not ended within {LIMIT_S:.0f} s: {dict(Counter(states.values()))}"]
 
 
+def _reason(records: Records, name: str) -> str:
+    """Why the job failed, with how each of its attempts ended."""
+    job = records.job(name)
+    ends = ", ".join(f"{a['stage']} {a['outcome']}" for a in job["history"])
+    return f"{name} ({job['error_kind']}): {job['error']} [{ends}]"
+
+
 def _check(found: Campaign, records: Records, campaign: str, home: Path) -> None:
-    found.states = Counter(job["state"] for job in records.jobs(campaign))
+    jobs = records.jobs(campaign)
+    found.states = Counter(job["state"] for job in jobs)
+    found.reasons = [_reason(records, job["job"]) for job in jobs if job["state"] == "failed"]
     deadline = time.monotonic() + REST_S
     while True:
         stages = checks.Stages(records, campaign)
