@@ -28,7 +28,7 @@ AWAY = (RedisError, Unreachable)
 
 @dataclass
 class Campaign:
-    """What came of one campaign. ends: of its attempts; reasons: of failed jobs; faults: what did not hold."""
+    """What came of one campaign. ends: of attempts; reasons: of failed jobs; faults: what did not hold."""
 
     jobs: int
     seconds: float = 0.0
