@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from collections import defaultdict
 
 from farm.bells import Bells, make_app
 from farm.records import connect
@@ -32,7 +33,12 @@ def test_while_redis_hangs_no_lease_lapses_and_a_result_waits(bench: Bench) -> N
     assert bench.ends(campaign) == ["done"]
 
 
-def test_a_host_cut_off_from_redis_loses_its_run_and_its_late_result_is_a_note(bench: Bench) -> None:
+def states(bench: Bench) -> dict[str, str]:
+    """What the workers do, by their card."""
+    return defaultdict(str, {w["card"]: w["state"] for w in bench.records.fleet.workers()})
+
+
+def test_a_host_cut_off_from_redis_loses_its_run_and_its_late_result_changes_nothing(bench: Bench) -> None:
     wire = bench.folder / "wire.sock"
     server = bench.redis.data / "redis.sock"
     proxy = bench.start("wire", [sys.executable, "-m", "tests.records.proxy", str(server), str(wire)])
@@ -58,11 +64,13 @@ def test_a_host_cut_off_from_redis_loses_its_run_and_its_late_result_is_a_note(b
     [before] = bench.records.results(campaign)
     bench.files(lambda: ended(runner), 20, "end of the run on the host that is cut off")
     proxy.send_signal(signal.SIGCONT)
-    bench.until(lambda: bench.history(campaign)[0].get("late"), 30, "late word of it")
+    bench.until(lambda: states(bench)["device.0"] == "idle", 30, "the host to be back")
     first, second = bench.history(campaign)
     assert (first["device"], first["outcome"]) == ("device.0", "lease lapsed")
     assert (second["device"], second["outcome"]) == ("device.1", "done")
-    assert bench.records.results(campaign) == [before], "refused, and kept as a note"
+    # Its keeper may hear first that the stage is another's: then it reports nothing.
+    assert first.get("late") in (None, "done")
+    assert bench.records.results(campaign) == [before], "what it reports changes nothing"
     bench.files(lambda: not list((bench.home / "outbox").glob("*.json")), 20, "empty outbox")
     bench.scenario()
     after = bench.submit(bench.made.job(repeat=1, devices=("0",)))

@@ -92,8 +92,11 @@ def test_a_stopped_keeper_is_ended_and_its_run_is_done_by_the_next(bench: Bench)
     bench.until(lambda: bench.runs(campaign)["done"], 40, "result")
     assert ended(keeper)
     assert ended(runner)
-    first, last = [a["outcome"] for a in bench.history(campaign)]
-    assert (first in ("lease lapsed", "worker lost"), last) == (True, "done")
+    first, *between, last = bench.history(campaign)
+    told = f"{bench.history(campaign)}\n{bench.tails()}"
+    assert first["outcome"] in ("lease lapsed", "worker lost"), told
+    assert all(attempt["error_kind"] == "busy" for attempt in between), told
+    assert last["outcome"] == "done", told
 
 
 def test_a_stopped_worker_that_is_told_to_end_is_ended_when_its_grace_is_over(make_bench: MakeBench) -> None:
