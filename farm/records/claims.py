@@ -206,7 +206,10 @@ class Claims:
         return answer
 
     def _suspect_card_of(self, stage: str) -> None:
-        """The card on which the stage lost its worker is out of placement until a golden run has passed."""
+        """The card on which the stage lost its worker is out of placement until a golden run has passed.
+
+        A hint beside the scripts, as the losses are: without it the third death fails the stage all the same.
+        """
         queue = self._redis.hget(keys.stage(stage), "queue")
         if queue and self._redis.hget(keys.card(queue), "health") == "good":
             strikes = self._redis.hget(keys.card(queue), "strikes") or 0

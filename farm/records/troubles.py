@@ -19,7 +19,7 @@ _NO_DOUBT = {"cached", "shared_card", "untrimmed"}
 
 
 class Troubles:
-    """Looks through the newest campaigns; each answer is ordered by how often something was seen."""
+    """Looks through the newest campaigns; causes come with the most frequent first."""
 
     def __init__(self, client: Client, queries: Queries) -> None:
         self._redis = client

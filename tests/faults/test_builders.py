@@ -94,14 +94,7 @@ def test_a_reference_that_the_kernel_killed_is_tried_again_with_all_the_memory(
 ) -> None:
     bench = own_store(make_bench, tmp_path, FARM_MEMORY_LIMIT="8G")
     bench.worker("export,reference", "cpu")
-    campaign = bench.campaign(made.job())
-    bench.child("farm.stages.reference_child").kill()
-    bench.until(lambda: bench.stage(campaign, "reference")["state"] == "done", 20, "reference")
-    killed, again = bench.history(campaign, stage="reference")
-    assert (killed["error_kind"], "ended with signal 9" in killed["error"]) == ("host", True)
-    assert again["outcome"] == "done"
-    assert room(bench, campaign, "reference") == str(8 * 1024), "MiB: the budget of its node"
-    assert building(bench) == []
+    kill_for_memory(bench, bench.campaign(made.job()), "reference")
 
 
 def test_an_export_that_the_kernel_killed_is_tried_again_with_all_the_memory(
@@ -110,20 +103,20 @@ def test_an_export_that_the_kernel_killed_is_tried_again_with_all_the_memory(
     bench = own_store(make_bench, tmp_path, FARM_MEMORY_LIMIT="8G")
     bench.worker("export", "cpu")
     small = Job("prajjwal1/bert-tiny", "fill-mask", "balanced", CONFIG, weights="random", seconds=1)
-    campaign = bench.campaign(small)
-    bench.child("farm.stages.export_child").kill()
-    bench.until(lambda: bench.stage(campaign, "export")["state"] == "done", 60, "export")
-    killed, again = bench.history(campaign, stage="export")
+    kill_for_memory(bench, bench.campaign(small), "export")
+
+
+def kill_for_memory(bench: Bench, campaign: str, kind: StageKind) -> None:
+    """Kill the stage's child as the kernel does: the next attempt has all the memory, and is the last."""
+    bench.child(f"farm.stages.{kind}_child").kill()
+    bench.until(lambda: bench.stage(campaign, kind)["state"] == "done", 60, kind)
+    killed, again = bench.history(campaign, stage=kind)
     assert (killed["error_kind"], "signal 9" in killed["error"]) == ("host", True)
     assert again["outcome"] == "done"
-    assert room(bench, campaign, "export") == str(8 * 1024), "MiB: the budget of its node"
+    room = bench.records.client.hget(keys.stage(bench.stage(campaign, kind)["id"]), "room")
+    assert room is not None
+    assert room.split()[0] == str(8 * 1024), "MiB: the budget of its node"
     assert building(bench) == []
-
-
-def room(bench: Bench, campaign: str, kind: StageKind) -> str:
-    """The memory that the stage has asked for, MiB."""
-    found: str = bench.records.client.hget(keys.stage(bench.stage(campaign, kind)["id"]), "room")
-    return found.split()[0]
 
 
 @pytest.mark.parametrize("who", ["worker", "worker, keeper and compiler"])

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from farm.report.jobs import requested_grid
-from farm.report.status import devices_grid, empty_status, notes, status_view, summary
+from farm.report.status import devices_grid, empty_status, history_view, notes, status_view, summary
 
 
 def card(**values: Any) -> dict[str, Any]:
@@ -93,3 +93,25 @@ def test_a_requested_value_is_followed_by_its_source() -> None:
     document["sources"] = {"batch_size": "user", "extra": "table", "mos": "default", "cores": "derived"}
     [row] = requested_grid([document]).rows
     assert {"1 u", "-a -b t", "– d", "1 r"} <= set(row)
+
+
+def test_a_history_tells_what_came_after_an_attempt_and_of_archived_results() -> None:
+    spec = {"model": "m", "task": "fill-mask", "objective": "balanced"}
+    attempt = {"stage": "run", "worker": "host:1:a", "device": "device.0", "log": None, "error": None}
+    times = {"started": "2025-03-01T09:12:00Z", "ended": "2025-03-01T09:13:00Z"}
+    ends = (
+        {"outcome": "lease lapsed", "late": "done"},
+        {"outcome": "taken over", "by": "device.1"},
+        {"outcome": "parked", "artifact": "compile-ab"},
+    )
+    history = [{**attempt, **times, "attempt": n, **end} for n, end in enumerate(ends, start=1)]
+    shown = text(
+        history_view({"job": "c.1", "spec": spec, "state": "done", "archived": 2, "history": history})
+    )
+    assert "done (2 earlier results archived)" in shown
+    for line in (
+        "run 1: reported later: done",
+        "run 2: taken over by device.1",
+        "run 3: another attempt makes compile-ab",
+    ):
+        assert line in shown
