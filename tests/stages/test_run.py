@@ -48,7 +48,7 @@ def test_a_run_is_measured(
     assert record["throughput_inf_s"] == pytest.approx(
         record["inferences"] * CONFIG.batch_size * 1e6 / record["duration_us"], rel=0.2
     )
-    assert record["duration_us"] == pytest.approx(1e6, rel=0.3)
+    assert 0.7e6 < record["duration_us"] < 3e6, "a second, on a busy machine more"
     assert 0 < record["latency_ms_p50"] <= record["latency_ms_p95"] <= record["latency_ms_p99"]
     assert record["latency_samples"] > 0
     assert {"partial", "foreign_tenant", "latency_by_place", "outputs_disagree"} & set(
