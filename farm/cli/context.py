@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -15,8 +16,6 @@ from farm.domain.errors import Unreachable
 from farm.domain.text import one_line
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rich.console import Console, RenderableType
 
     from farm.records import Records
@@ -62,6 +61,16 @@ class Farm:
         local = Home(self.home).read_state()
         broker: str = local["broker_url"] if local and local["redis_url"] == url else url
         return broker
+
+    def artifacts_and_sdk(self) -> tuple[Path, Path | None]:
+        """Where the farm keeps its artifacts and has its SDK, on this host; None: where an SDK usually is."""
+        from farm.local.home import Home
+        from farm.worker.settings import Places
+
+        local = Home(self.home).read_state()
+        if local and local["redis_url"] == self.url():
+            return Path(local["store"]), Path(local["sdk_root"])
+        return Places(self.home).store, None
 
     def records(self) -> Records:
         """The records of the farm. Raises Unreachable."""

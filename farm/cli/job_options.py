@@ -32,7 +32,7 @@ HELP = {
     "repeat": "Run each configuration so many times, spread over the cards. Default 1.",
     "min_cosine": "Outputs less similar than this to the reference's fail. Default 0.99.",
     "route": "Run through the SDK's Python API instead of qaic-runner.",
-    "run_only": "Export and compile nothing: what is missing is an error.",
+    "run_only": "Export and compile nothing: what is missing is an error (exit code 2).",
     "trust_remote_code": "Let the model's own Python code run; take pickled weights.",
 }
 _LISTS = ("wholes", "choices")

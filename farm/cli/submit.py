@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from farm.domain.names import check_label
 
 if TYPE_CHECKING:
     from farm.domain.job import Job
+    from farm.domain.plan import Plan
 
 
 @click.command("submit", cls=ListsInARow)
@@ -85,7 +87,6 @@ def command(
         return 0
 
     from farm.cli.progress import follow, need_coordinator
-    from farm.domain.plan import plan
 
     try:
         records = farm.records()
@@ -93,7 +94,8 @@ def command(
         jobs_of(wanted, table, catalogue)  # Bad input is said first: it stays when a farm is there.
         raise
     jobs = jobs_of(wanted, table, catalogue, nsps_of(records.cards()))
-    campaign = records.submit(plan(jobs), label=label, priority=priority, command=_without_urls(farm.argv))
+    with _planned(farm, jobs) as planned:
+        campaign = records.submit(planned, label=label, priority=priority, command=_without_urls(farm.argv))
     if as_json:
         print_json({"campaign": campaign, "jobs": len(jobs)})
     else:
@@ -104,6 +106,18 @@ def command(
     if not records.coordinator_alive():
         note(f"no coordinator: {campaign} is recorded and waits for one (farm up, or farm coordinator)")
     return 0
+
+
+def _planned(farm: Farm, jobs: Sequence[Job]) -> AbstractContextManager[Plan]:
+    """The plan to submit within the block; only `--run-only` looks at this host's store and SDK."""
+    from farm.domain.plan import plan
+
+    planned = plan(jobs)
+    if not any(job.run_only for job in jobs):
+        return nullcontext(planned)
+    from farm.worker.existing import with_existing
+
+    return with_existing(planned, *farm.artifacts_and_sdk())
 
 
 def _without_urls(argv: Sequence[str]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from farm.domain.catalogue import Catalogue, ModelFacts
@@ -37,7 +37,8 @@ class Stage:
 
     needs: stages that must be done before. model_rank: the model's place in the submission, for finishing
     one model before the next is begun. expected_s: a rough guess at its duration in seconds. need: a guess at
-    what it takes; nothing for a run (the card's host) and a compare (little).
+    what it takes; nothing for a run (the card's host) and a compare (little). found: its outcome, of a stage
+    that is done before the campaign begins.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Stage:
     model_rank: int
     expected_s: float
     need: Need = NOTHING
+    found: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,10 @@ class Plan:
 
     jobs: tuple[PlannedJob, ...]
     stages: tuple[Stage, ...]
+
+    def with_found(self, outcomes: Mapping[str, Mapping[str, Any]]) -> Plan:
+        """The plan with these stages done, by name: their artifacts are there already."""
+        return replace(self, stages=tuple(replace(s, found=outcomes.get(s.name)) for s in self.stages))
 
 
 def plan(jobs: Iterable[Job], catalogue: Catalogue | None = None) -> Plan:

@@ -31,6 +31,7 @@ from farm.local.supervisor import Role, Supervisor
 from farm.records import connect, open_records
 from farm.sdk.resting import resting_cards
 from farm.sdk.root import find_root, open_sdk
+from farm.worker.settings import Places
 
 #: The embedded Redis of the records, and its folder.
 RECORDS = "records"
@@ -166,6 +167,7 @@ def _supervise(
                 "redis_url": redis_url,
                 "broker_url": broker_url,
                 "sdk_root": str(root),
+                "store": str(Places(home.root).store.absolute()),
                 "cards": len(queues),
                 "emulated": bool(options.emulate),
             }

@@ -10,7 +10,7 @@ import secrets
 import time
 from collections import Counter, defaultdict
 from datetime import datetime, timezone
-from itertools import islice
+from itertools import chain, islice
 
 from farm.domain.errors import Unreachable
 from farm.domain.job import Job
@@ -48,11 +48,17 @@ def submit(scripts: Scripts, plan: Plan, *, label: str | None, priority: int, co
     for stage in plan.stages:
         for need in stage.needs:
             feeds[need].append(stage.name)
+    found = {stage.name for stage in plan.stages if stage.found is not None}
+    blockers = {stage.name: sum(need not in found for need in stage.needs) for stage in plan.stages}
+
+    def state_of(stage: Stage) -> str:
+        return "done" if stage.name in found else "waiting" if blockers[stage.name] else "ready"
+
     owner = {planned.stages[kind]: n for n, planned in enumerate(plan.jobs) for kind in ("run", "compare")}
     wanted = [queues_of(planned.job) for planned in plan.jobs]
     somewhere = sorted({queue for queues in wanted for queue in queues}) if all(wanted) else []
     now = int(time.time() * 1000)
-    counters = Counter(f"s:{s.kind}:{'waiting' if s.needs else 'ready'}" for s in plan.stages)
+    counters = Counter(f"s:{s.kind}:{state_of(s)}" for s in plan.stages)
     counters["j:waiting"] = len(plan.jobs)
     redis.hset(
         keys.campaign(campaign),
@@ -76,7 +82,7 @@ def submit(scripts: Scripts, plan: Plan, *, label: str | None, priority: int, co
     while batch := list(islice(stages, BATCH)):
         pipe = redis.pipeline(transaction=False)
         for stage in batch:
-            state = "waiting" if stage.needs else "ready"
+            state = state_of(stage)
             config = stage.ask["job"]["config"] if stage.kind == "run" else None
             mapping: dict[str, str | int | float] = {
                 "campaign": campaign,
@@ -84,13 +90,15 @@ def submit(scripts: Scripts, plan: Plan, *, label: str | None, priority: int, co
                 "ask": "{}" if stage.kind == "run" else json.dumps(stage.ask),
                 "needs": json.dumps([stage_id(n) for n in stage.needs]),
                 "feeds": json.dumps([stage_id(n) for n in feeds[stage.name]]),
-                "blockers": len(stage.needs),
+                "blockers": blockers[stage.name],
                 "state": state,
                 "score": score(stage),
                 "expected": stage.expected_s,
             }
             if stage.name in owner:
                 mapping["job"] = f"{campaign}.{owner[stage.name] + 1}"
+            if stage.found is not None:
+                mapping |= {"outcome": json.dumps(stage.found), "artifact": stage.found["key"]}
             if any(stage.need):
                 mapping["room"] = " ".join(str(-(-size // MIB)) for size in stage.need)
             if config is not None:
@@ -124,8 +132,13 @@ def submit(scripts: Scripts, plan: Plan, *, label: str | None, priority: int, co
         pipe.rpush(listed, *(f"{campaign}.{n}" for n, _ in numbered))
         pipe.execute()
 
+    artifacts = [
+        (stage_id(stage.name), stage.found["key"], stage.found["bytes"])
+        for stage in plan.stages
+        if stage.found is not None
+    ]
     try:
-        scripts.run("open", campaign)
+        scripts.run("open", campaign, *chain.from_iterable(artifacts))
     except AWAY as error:
         raise Unreachable(
             f"Redis went away while campaign {campaign} was opened: {error};"

@@ -74,8 +74,10 @@ def _make(store: Store, key: str, token: str, build: Build) -> Built:
         raise
 
 
-def _missing(key: str) -> BadInput:
-    return BadInput(f"--run-only, but artifact {key} is not in the store; leave --run-only out to make it")
+def _missing(store: Store, key: str) -> BadInput:
+    return BadInput(
+        f"--run-only, but artifact {key} is not in the store {store.root}; leave --run-only out to make it"
+    )
 
 
 class StoreBuilder:
@@ -90,7 +92,7 @@ class StoreBuilder:
         if found is not None:
             return Built(found, None, self.store.size(key))
         if must_exist:
-            raise _missing(key)
+            raise _missing(self.store, key)
         return _make(self.store, key, secrets.token_hex(8), build)
 
 
@@ -119,7 +121,7 @@ class SharedBuilder:
                 return Built(found, None, self.store.size(key))
             if answer == "build":
                 if must_exist:
-                    raise _missing(key)
+                    raise _missing(self.store, key)
                 self.eviction.make_room()
                 return _make(self.store, key, self.claim.token, build)
             patiently(lambda: self.claims.absent(key))

@@ -29,10 +29,11 @@ Progress = Callable[[str], None]
 
 
 @contextmanager
-def _performer(home: Path, sdk_root: Path | None) -> Iterator[Performer]:
-    store = Store(Places(home).store)
-    with store.in_use(), Exporter() as exporter:
-        yield Performer(store, DirectLauncher(), exporter, sdk_root)
+def performer_alone(store: Path, sdk_root: Path | None) -> Iterator[Performer]:
+    """The stages in this process, over a store from which nobody removes what no records know meanwhile."""
+    artifacts = Store(store)
+    with artifacts.in_use(), Exporter() as exporter:
+        yield Performer(artifacts, DirectLauncher(), exporter, sdk_root)
 
 
 def run_job(
@@ -48,7 +49,7 @@ def run_job(
     attempt = workdir / ".farm-runs" / started.strftime("%Y%m%d-%H%M%S-%f")
     outcomes: dict[str, Mapping[str, Any]] = {}
     failed: list[str] = []
-    with _performer(home, sdk_root) as performer:
+    with performer_alone(Places(home).store, sdk_root) as performer:
         builder = StoreBuilder(performer.store)
         cards = _cards(performer, job)
         attempt.parent.mkdir(parents=True, exist_ok=True)
@@ -125,7 +126,7 @@ def _idle(performer: Performer, cards: list[Card]) -> Card:
 
 def export_to(ask: Mapping[str, Any], directory: Path, *, home: Path, progress: Progress) -> Path:
     """Export what `ask` says and copy the clipped graph to `directory`; the path of its model.onnx."""
-    with _performer(home, None) as performer:
+    with performer_alone(Places(home).store, None) as performer:
         progress(f"export: {ask['model']}")
         directory.mkdir(parents=True, exist_ok=True)
         log = directory / "export.log"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -136,3 +137,21 @@ def test_a_program_spoilt_again_and_again_fails_its_job_and_a_retry_makes_it(
     bench.records.retry([campaign], failed_only=True)
     finished(bench, campaign)
     assert bench.card()["done"] == 1
+
+
+def test_a_run_only_job_whose_program_is_lost_after_all_fails_and_says_so(bench: Bench, made: Made) -> None:
+    words = ["-m", str(made.model), "-b", "2", "-s", "16", "-c", "2", "-i", "2", "--time", "1"]
+    first = bench.farm("submit", *words).stdout.strip()
+    done(bench, first, "export", "compile", "reference")
+    campaign = bench.farm("submit", "--run-only", *words).stdout.strip()
+    assert [bench.stage(campaign, kind)["state"] for kind in ("export", "compile", "run")] == [
+        "done", "done", "ready",
+    ]  # fmt: skip
+    bench.records.cancel([first])
+    shutil.rmtree(artifact(bench, "compile"))
+    bench.worker("device.0", "card")
+    bench.until(lambda: bench.records.jobs(campaign)[0]["state"] == "failed", 30, "the end")
+    [job] = bench.records.jobs(campaign)
+    assert job["error_kind"] == "input"
+    assert job["error"].startswith("compile: --run-only, but artifact compile-")
+    assert (bench.ends(campaign, stage="compile"), bench.ends(campaign)) == (["failed"], ["input lost"])

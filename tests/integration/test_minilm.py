@@ -158,6 +158,21 @@ def test_a_second_submission_reuses_what_the_first_made(
     assert (record["export_s"], record["compile_s"]) == (None, None)
 
 
+def test_run_only_runs_what_the_first_made_and_nothing_else(
+    result: dict[str, Any], measured_farm: LocalFarm
+) -> None:
+    words = ("submit", "--run-only", "-m", MINILM, "-o", "best-throughput", "--time", "1", "--wait")
+    campaign = measured_farm.run(*words).stdout.split()[-1]
+    [record] = measured_farm.results(campaign)
+    assert (record["state"], record["cosine_min"]) == ("done", result["cosine_min"])
+    assert (record["onnx_key"], record["qpc_key"]) == (result["onnx_key"], result["qpc_key"])
+    [job] = measured_farm.json("jobs", campaign)
+    stages = measured_farm.json("jobs", job["job"])["stages"]
+    assert [stages[kind]["attempts"] for kind in ("export", "compile", "run")] == [0, 0, 1]
+    missing = measured_farm.run(*words, "-b", "3", check=2)
+    assert "--run-only, but artifact compile-" in missing.stderr
+
+
 def test_no_secret_reaches_a_file_of_the_job(result: dict[str, Any], measured_farm: LocalFarm) -> None:
     password = measured_farm.state()["redis_url"].split(":")[2].split("@")[0]
     for folder, _, files in os.walk(result["workdir"]):

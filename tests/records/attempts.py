@@ -30,6 +30,12 @@ READS: dict[StageKind, set[str]] = {
 }
 
 
+def artifact_of(kind: StageKind, ask: Mapping[str, object], export: str | None = None) -> str:
+    """The key of the artifact that a stage is asked for."""
+    asked = {name: value for name, value in ask.items() if name not in ("again", "must_exist")}
+    return f"{kind}-{digest([asked, export], 12)}"
+
+
 @dataclass
 class Hand:
     """An attempt in a worker's hands. step: what its worker has done of it."""
@@ -193,8 +199,7 @@ class Attempts:
         return None
 
     def _build(self, worker: Worker, hand: Hand) -> None:
-        ask = {k: v for k, v in hand.claim.ask.items() if k != "again"}
-        key = f"{hand.claim.kind}-{digest([ask, hand.claim.inputs.get('export', {}).get('key')], 12)}"
+        key = artifact_of(hand.claim.kind, hand.claim.ask, hand.claim.inputs.get("export", {}).get("key"))
         while True:
             claimed = self._is_claimed(hand)
             answer = self.records.claims.build(hand.claim, key)
@@ -207,6 +212,9 @@ class Attempts:
                 break
         if answer in ("lost", "wait"):
             self._drop(worker)
+            return
+        if hand.claim.ask.get("must_exist") and key not in self.store:
+            self.fail(worker, "input")
             return
         hand.step, hand.artifact = "doing", key
         if answer == "build" and worker.store is not None:

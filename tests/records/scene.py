@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from farm.domain.job import STAGE_KINDS, CardConfiguration, Job, StageKind
-from farm.domain.plan import plan
+from farm.domain.plan import Plan, plan
 from farm.records import Records, keys
 from farm.records.claims import Claim, Probe
 
@@ -36,7 +36,11 @@ def job(
 
 
 def submit(records: Records, *jobs: Job, priority: int = 0) -> str:
-    return records.submit(plan(jobs), label=None, priority=priority, command=["test"])
+    return submit_plan(records, plan(jobs), priority)
+
+
+def submit_plan(records: Records, planned: Plan, priority: int = 0) -> str:
+    return records.submit(planned, label=None, priority=priority, command=["test"])
 
 
 def cpu(records: Records, name: str = "cpu") -> str:

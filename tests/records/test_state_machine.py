@@ -28,6 +28,7 @@ from farm.domain.errors import FailureKind
 from farm.domain.job import Job
 from farm.records import Records, submissions
 from farm.records.connection import Client
+from farm.records.queries import JOB_STATES
 from tests.records import scene
 from tests.records.attempts import Worker
 from tests.records.world import World, begin_anew
@@ -85,6 +86,12 @@ class Machine(RuleBasedStateMachine):
     def submit(self, jobs: list[Job], priority: int) -> None:
         if len(self.world.jobs("waiting", "running")) < 6:
             self.world.submit(jobs, priority)
+
+    @rule(n=PICK)
+    def submit_again_run_only(self, n: int) -> None:
+        """A job asked for again over what is in the store."""
+        if jobs := self.world.jobs(*JOB_STATES):
+            self.world.submit_run_only(jobs[n % len(jobs)])
 
     @rule(
         place=st.sampled_from(["one", "two", "device.0", "device.1"]),

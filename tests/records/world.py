@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from farm.bells import Bells
 from farm.coordinator import Coordinator
 from farm.domain.job import Job
+from farm.domain.plan import plan
 from farm.domain.states import FINAL, after_failure
 from farm.records import Records, keys
 from farm.records.connection import Client
 from tests.records import scene
-from tests.records.attempts import BYTES, Attempts, Hand, Worker
+from tests.records.attempts import BYTES, Attempts, Hand, Worker, artifact_of
 from tests.records.promises import History, check
 
 #: Past and future enough for anything that is judged by Redis's own time.
@@ -175,6 +178,27 @@ class World(Attempts):
 
     def submit(self, jobs: list[Job], priority: int) -> None:
         self.campaigns.append(scene.submit(self.records, *jobs, priority=priority))
+
+    def submit_run_only(self, job: str) -> None:
+        """Ask for a job again over the artifacts in the store, where it lacks none of them."""
+        before = self.now()
+        asked = Job.from_json(json.loads(before.jobs[job]["spec"]))
+        planned = plan([replace(asked, run_only=True)])
+        found: dict[str, dict[str, Any]] = {}
+        for stage in planned.stages:
+            if stage.ask.get("must_exist"):
+                key = artifact_of(stage.kind, stage.ask, *(found[need]["key"] for need in stage.needs))
+                if key not in self.store:
+                    return
+                found[stage.name] = {"key": key, "bytes": BYTES[stage.kind]}
+        self.campaigns.append(scene.submit_plan(self.records, planned.with_found(found)))
+        now = self.now()
+        begins = {(s["kind"], s["state"]) for name, s in now.stages.items() if name not in before.stages}
+        assert begins == {
+            ("export", "done"), ("compile", "done"), ("reference", "ready"), ("run", "ready"),
+            ("compare", "waiting"),
+        }  # fmt: skip
+        assert all(now.needed(outcome["key"]) for outcome in found.values())
 
     def cancel(self, job: str) -> None:
         """No attempt at what was cancelled may come back, though its worker is yet to hear of it."""

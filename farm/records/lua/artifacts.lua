@@ -15,6 +15,16 @@ local function forget(artifact)
   call('DEL', key('a', artifact))
 end
 
+-- A stage is done with an artifact that was in the store before it. What was to make way for others stays: who removes
+-- asks first.
+local function find(stage, artifact, bytes)
+  call('SADD', key('a', artifact, 'stages'), stage)
+  if call('HGET', key('a', artifact), 'state') ~= 'building' then
+    call('HSET', key('a', artifact), 'state', 'present')
+    keep(artifact, bytes)
+  end
+end
+
 -- How many stages one script looks at before it takes artifacts for needed unseen.
 local LOOK = 5000
 
