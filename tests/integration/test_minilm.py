@@ -140,11 +140,11 @@ def test_farm_run_gives_the_same_without_redis(measured_farm: LocalFarm, tmp_pat
     )
     record = alone.json(
         "run", "-m", MINILM, "-t", "sentence-similarity", "-o", "best-latency", "-b", "1", "-s", "16",
-        "--time", "15",
+        "--time", "5",
     )  # fmt: skip
     assert record["cosine_min"] >= 0.999
-    assert record["latency_samples"] >= P99_SAMPLES
-    assert record["latency_ms_p50"] <= record["latency_ms_p95"] <= record["latency_ms_p99"]
+    assert record["latency_ms_p50"] <= record["latency_ms_p95"]
+    assert (record["latency_ms_p99"] is None) == (record["latency_samples"] < P99_SAMPLES)
     assert (tmp_path / MINILM / "sentence-similarity" / "model" / "model.onnx").exists()
 
 
