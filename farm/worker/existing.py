@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from farm.domain.errors import BadInput, StageFailed
-from farm.domain.plan import Plan, PlannedJob, Stage
+from farm.domain.plan import Plan
 from farm.worker.building import StoreBuilder
 from farm.worker.perform import Performer
 from farm.worker.single import performer_alone
@@ -22,43 +22,40 @@ _NO_LOG = Path(os.devnull)
 def with_existing(plan: Plan, store: Path, sdk_root: Path | None) -> Iterator[Plan]:
     """The plan with the exports and compiles of its `--run-only` jobs found; submit it within the block.
 
-    Raises BadInput for the first that is missing, StageFailed where a hub or an SDK does not answer.
+    Raises BadInput naming the first job that lacks one, StageFailed where a hub or an SDK does not answer.
     """
-    wanted = [planned for planned in plan.jobs if planned.job.run_only]
-    if not wanted:
-        yield plan
-        return
-    stages = {stage.name: stage for stage in plan.stages}
-    found: dict[str, Mapping[str, Any]] = {}
     with performer_alone(store, sdk_root) as performer:
-        for planned in wanted:
-            _find(planned, stages, performer, found)
-        yield plan.with_found(found)
+        try:
+            outcomes = _look_up(plan, performer)
+        except ModuleNotFoundError as error:
+            raise BadInput(
+                f"--run-only is looked up as a CPU worker does it, and {error.name} is not installed here:"
+                " submit on the CPU workers' host, or leave --run-only out"
+            ) from error
+        yield plan.with_found(outcomes)
 
 
-def _find(
-    planned: PlannedJob,
-    stages: Mapping[str, Stage],
-    performer: Performer,
-    found: dict[str, Mapping[str, Any]],
-) -> None:
-    """Add the job's export and compile to what was found, by name of stage."""
+def _look_up(plan: Plan, performer: Performer) -> dict[str, Mapping[str, Any]]:
+    """The outcomes of what `--run-only` jobs need, by name of stage. Raises BadInput where one is missing."""
+    stages = {stage.name: stage for stage in plan.stages}
     builder = StoreBuilder(performer.store)
-    export, compiled = (stages[planned.stages[kind]] for kind in ("export", "compile"))
-    who = f"{planned.job.model} ({planned.job.task})"
-    try:
-        if export.name not in found:
-            found[export.name] = performer.export(export.ask, builder, _NO_LOG)
-        if compiled.name not in found:
-            found[compiled.name] = performer.compile(compiled.ask, found[export.name], builder, _NO_LOG)
-    except BadInput as error:
-        raise BadInput(f"{who}: {error}") from error
-    except StageFailed as error:
-        if error.kind == "input":
-            raise BadInput(f"{who}: {error}") from error
-        raise
-    except ModuleNotFoundError as error:
-        raise BadInput(
-            f"--run-only is looked up as a CPU worker does it, and {error.name} is not installed here:"
-            " submit on the CPU workers' host, or leave --run-only out"
-        ) from error
+    found: dict[str, Mapping[str, Any]] = {}
+    lacking: list[str] = []
+    for planned in plan.jobs:
+        job = planned.job
+        if not job.run_only:
+            continue
+        export, compiled = (stages[planned.stages[kind]] for kind in ("export", "compile"))
+        try:
+            if export.name not in found:
+                found[export.name] = performer.export(export.ask, builder, _NO_LOG)
+            if compiled.name not in found:
+                found[compiled.name] = performer.compile(compiled.ask, found[export.name], builder, _NO_LOG)
+        except (BadInput, StageFailed) as error:
+            if isinstance(error, StageFailed) and error.kind != "input":
+                raise
+            lacking.append(f"{job.model} ({job.task}): {error}")
+    if lacking:
+        others = f" (and {len(lacking) - 1} more)" if len(lacking) > 1 else ""
+        raise BadInput(lacking[0] + others)
+    return found

@@ -59,9 +59,10 @@ def test_what_is_there_is_not_asked_for_again(farm: Invoke, records: Records, mo
     outcome = json.loads(made.stdout)
     assert known == {outcome[key]: ("present", True) for key in ("onnx_key", "qpc_key")}
 
-    other = farm("submit", "--run-only", "-m", str(model), *SHAPE, "-b", "2")
+    other = farm("submit", "--run-only", "-m", str(model), *SHAPE, "-b", "2,4,8")
     assert other.exit_code == 2
     assert "artifact compile-" in other.stderr
+    assert other.stderr.endswith("(and 2 more)\n")
     assert len(records.campaigns()) == 1
 
 
