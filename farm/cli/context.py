@@ -51,26 +51,31 @@ class Farm:
             )
         return url
 
+    def _up_here(self) -> dict[str, Any] | None:
+        """What `farm up` told of this host's farm, when that is the farm this call is about."""
+        from farm.local.home import Home
+
+        local = Home(self.home).read_state()
+        return local if local and local["redis_url"] == self.url() else None
+
     def broker_url(self) -> str:
         """The URL of the bells: FARM_BROKER_URL, else that of this machine's farm, else the records'."""
-        from farm.local.home import Home
-
         if named := os.environ.get("FARM_BROKER_URL"):
             return named
-        url = self.url()
-        local = Home(self.home).read_state()
-        broker: str = local["broker_url"] if local and local["redis_url"] == url else url
-        return broker
+        local = self._up_here()
+        return str(local["broker_url"]) if local else self.url()
 
-    def artifacts_and_sdk(self) -> tuple[Path, Path | None]:
-        """Where the farm keeps its artifacts and has its SDK, on this host; None: where an SDK usually is."""
-        from farm.local.home import Home
+    def store(self) -> Path:
+        """The folder of this host's artifacts: as the farm that is up here has it, else FARM_STORE's."""
         from farm.worker.settings import Places
 
-        local = Home(self.home).read_state()
-        if local and local["redis_url"] == self.url():
-            return Path(local["store"]), Path(local["sdk_root"])
-        return Places(self.home).store, None
+        local = self._up_here()
+        return Path(local["store"]) if local else Places(self.home).store
+
+    def sdk_root(self) -> Path | None:
+        """The SDK root of the farm that is up here, None where none is."""
+        local = self._up_here()
+        return Path(local["sdk_root"]) if local else None
 
     def records(self) -> Records:
         """The records of the farm. Raises Unreachable."""

@@ -43,4 +43,4 @@ def command(farm: Farm, /, name: str, directory: Path, **asked: Any) -> None:
 
     [job] = jobs_of([Request(models=(name,), **given(asked))], open_table(None), Catalogue.load())
     ask = next(stage.ask for stage in plan([job]).stages if stage.kind == "export")
-    click.echo(export_to(ask, directory.absolute(), home=farm.home, progress=note))
+    click.echo(export_to(ask, directory.absolute(), store=farm.store(), progress=note))

@@ -41,7 +41,7 @@ def command(farm: Farm, everything: bool, free: str | None, unknown: bool, as_js
     from farm.report.store import prune_view
     from farm.worker.pruning import Pruning
 
-    pruning = Pruning(farm.home, farm.records())
+    pruning = Pruning(farm.home, farm.store(), farm.records())
     removed = pruning.free_unknown() if unknown else []
     if everything or free:
         removed += pruning.free(parse_size(free, "--free") if free else None)

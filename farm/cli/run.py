@@ -68,7 +68,7 @@ def command(farm: Farm, /, name: str, lut: Path | None, workdir: Path, as_json: 
         raise BadInput(
             f"these options make {len(jobs)} jobs and farm run runs one; farm submit runs them all"
         )
-    record = run_job(jobs[0], sdk_root=root, workdir=workdir.absolute(), home=farm.home, progress=note)
+    record = run_job(jobs[0], sdk_root=root, workdir=workdir.absolute(), store=farm.store(), progress=note)
     if as_json:
         print_json(record)
     else:

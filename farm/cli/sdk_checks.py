@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from farm.sdk.root import Sdk
 
 
-def sdk_checks() -> Iterator[Check]:
-    """The SDK root, its tools and the cards that nobody holds."""
+def sdk_checks(root: Path | None = None) -> Iterator[Check]:
+    """The SDK root (None: where it usually is), its tools and the cards that nobody holds."""
     from farm.sdk.resting import resting_cards
     from farm.sdk.root import find_root, open_sdk
 
     try:
-        sdk = open_sdk(find_root())
+        sdk = open_sdk(find_root(root))
     except FarmError as error:
         yield Check("SDK", "bad", str(error))
         return

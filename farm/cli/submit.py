@@ -117,7 +117,7 @@ def _planned(farm: Farm, jobs: Sequence[Job]) -> AbstractContextManager[Plan]:
         return nullcontext(planned)
     from farm.worker.existing import with_existing
 
-    return with_existing(planned, *farm.artifacts_and_sdk())
+    return with_existing(planned, farm.store(), farm.sdk_root())
 
 
 def _without_urls(argv: Sequence[str]) -> list[str]:

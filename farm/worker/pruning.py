@@ -20,10 +20,10 @@ KINDS = ("export", "reference", "compile")
 class Pruning:
     """The store and the attempts below one farm's folder, as its records know them."""
 
-    def __init__(self, home: Path, records: Records) -> None:
+    def __init__(self, home: Path, store: Path, records: Records) -> None:
         self._places = Places(home)
         self._records = records
-        self._store = Store(self._places.store)
+        self._store = Store(store)
 
     def overview(self) -> dict[str, Any]:
         """What is there, in bytes.

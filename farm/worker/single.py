@@ -23,7 +23,6 @@ from farm.stages.run import Card, NotedCard
 from farm.stages.workdir import publish_view
 from farm.worker.building import StoreBuilder
 from farm.worker.perform import Performer
-from farm.worker.settings import Places
 
 Progress = Callable[[str], None]
 
@@ -37,7 +36,7 @@ def performer_alone(store: Path, sdk_root: Path | None) -> Iterator[Performer]:
 
 
 def run_job(
-    job: Job, *, sdk_root: Path | None, workdir: Path, home: Path, progress: Progress
+    job: Job, *, sdk_root: Path | None, workdir: Path, store: Path, progress: Progress
 ) -> dict[str, Any]:
     """Export, reference, compile, run and compare `job`; its result record.
 
@@ -49,7 +48,7 @@ def run_job(
     attempt = workdir / ".farm-runs" / started.strftime("%Y%m%d-%H%M%S-%f")
     outcomes: dict[str, Mapping[str, Any]] = {}
     failed: list[str] = []
-    with performer_alone(Places(home).store, sdk_root) as performer:
+    with performer_alone(store, sdk_root) as performer:
         builder = StoreBuilder(performer.store)
         cards = _cards(performer, job)
         attempt.parent.mkdir(parents=True, exist_ok=True)
@@ -124,9 +123,9 @@ def _idle(performer: Performer, cards: list[Card]) -> Card:
     return next((card for card in cards if card.pci_address not in held), cards[0])
 
 
-def export_to(ask: Mapping[str, Any], directory: Path, *, home: Path, progress: Progress) -> Path:
+def export_to(ask: Mapping[str, Any], directory: Path, *, store: Path, progress: Progress) -> Path:
     """Export what `ask` says and copy the clipped graph to `directory`; the path of its model.onnx."""
-    with performer_alone(Places(home).store, None) as performer:
+    with performer_alone(store, None) as performer:
         progress(f"export: {ask['model']}")
         directory.mkdir(parents=True, exist_ok=True)
         log = directory / "export.log"

@@ -221,6 +221,20 @@ def test_a_killed_supervisor_is_followed_by_another_and_nothing_is_lost(farm: Lo
     until(farm, lambda: not any(p.is_running() for p in before), 20, "end of all that the first one started")
 
 
+def test_commands_look_where_the_farm_that_is_up_looks(farm: LocalFarm, tmp_path: Path) -> None:
+    store = tmp_path / "elsewhere"
+    LocalFarm(farm.home, farm.cwd, {**farm.env, "FARM_STORE": str(store)}).run("up", *ONE_CARD)
+    submit(farm, 1, "--wait")
+    [result] = farm.results(submit(farm, 1, "--run-only", "--wait"))
+    assert (result["state"], {"cached:export", "cached:compile"} - set(result["flags"])) == ("done", set())
+    found = farm.json("prune")
+    assert (found["store"], found["unknown"]["artifacts"]) == (str(store), 0)
+    seen = {check["check"]: check for check in farm.json("doctor", check=None)}
+    assert (seen["SDK"]["state"], seen["SDK"]["detail"].partition(",")[0]) == ("ok", farm.state()["sdk_root"])
+    assert str(store) in seen["store"]["detail"]
+    assert not (farm.home / "store").exists()
+
+
 def test_on_a_named_host_queues_and_cards_carry_its_name(farm: LocalFarm) -> None:
     named = LocalFarm(farm.home, farm.cwd, {**farm.env, "FARM_NODE": "two words"})
     refused = named.run("up", *ONE_CARD, check=2)

@@ -80,7 +80,7 @@ def test_prune_shows_all_and_frees_what_nobody_needs(records: Records, home: Pat
     ended_campaign(records, store, worker, "export-a")
     scene.submit(records, scene.job("b"))
     export(records, store, worker, "export-b")
-    pruning = Pruning(home, records)
+    pruning = Pruning(home, Places(home).store, records)
     kinds = pruning.overview()["kinds"]
     assert (kinds["export"]["artifacts"], kinds["export"]["unneeded"]) == (2, 1)
     assert kinds["export"]["bytes"] == 2 * kinds["export"]["unneeded_bytes"]
@@ -96,7 +96,7 @@ def test_what_the_records_do_not_know_goes_only_when_asked_and_never_from_under_
     store = Store(home / "store")
     folder = store.begin("export-alone", "t")
     store.publish("export-alone", folder, fill(SIZE)(folder))
-    pruning = Pruning(home, records)
+    pruning = Pruning(home, Places(home).store, records)
     assert pruning.overview()["unknown"]["artifacts"] == 1
     assert pruning.free(None) == []
     with store.in_use(), pytest.raises(BadInput, match="a `farm run` or `farm export` uses the store"):
@@ -126,11 +126,11 @@ def test_attempts_go_once_they_are_compared_and_no_model_shows_them(records: Rec
     scene.do(records, worker, "reference")
     scene.do(records, worker, "compare")
     assert [left.folder for left in leftovers(places, records)] == [first]
-    assert [piece["name"] for piece in Pruning(home, records).free(None)] == [str(first)]
+    assert [piece["name"] for piece in Pruning(home, Places(home).store, records).free(None)] == [str(first)]
     assert shown.exists()
     assert strange.exists()
     assert not first.exists()
 
 
 def test_the_document_is_json(records: Records, home: Path) -> None:
-    json.dumps(Pruning(home, records).overview())
+    json.dumps(Pruning(home, Places(home).store, records).overview())
