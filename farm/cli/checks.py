@@ -6,7 +6,6 @@ import os
 import platform
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from farm.cli.check import Check
@@ -34,7 +33,7 @@ def all_checks(farm: Farm) -> Iterator[Check]:
     """Every check, in an order in which a later one builds on the earlier ones."""
     yield Check("python", "ok", platform.python_version())
     yield from _guarded("packages", _packages())
-    yield from _guarded("SDK", sdk_checks(_sdk_root(farm)))
+    yield from _guarded("SDK", sdk_checks(farm.find_sdk))
     yield from _guarded("this host", host_checks(farm.home, farm.store()))
     yield from _guarded("Redis", _farm_checks(farm))
 
@@ -60,23 +59,17 @@ def _farm_checks(farm: Farm) -> Iterator[Check]:
     node = os.environ.get("FARM_NODE") or os.uname().nodename
     yield from fleet_checks(records, node)
     yield from _guarded("troubles", trouble_checks(records))
-    yield from _guarded("card locks", _strangers(records, _sdk_root(farm), node))
+    yield from _guarded("card locks", _strangers(farm, records, node))
 
 
-def _sdk_root(farm: Farm) -> Path | None:
-    """The root to look at, when FARM_SDK_ROOT names none: that of the farm that is up here."""
-    return None if os.environ.get("FARM_SDK_ROOT") else farm.sdk_root()
-
-
-def _strangers(records: Records, root: Path | None, node: str) -> Iterator[Check]:
+def _strangers(farm: Farm, records: Records, node: str) -> Iterator[Check]:
     from farm.sdk.lock import held_cards, lock_folder
-    from farm.sdk.root import find_root
 
     try:
-        found = find_root(root)
+        root = farm.find_sdk()
     except FarmError:
         return  # no SDK here, so no card: said already
-    yield from strangers(records, held_cards(lock_folder(found)), node)
+    yield from strangers(records, held_cards(lock_folder(root)), node)
 
 
 def _packages() -> Iterator[Check]:

@@ -77,6 +77,12 @@ class Farm:
         local = self._up_here()
         return Path(local["sdk_root"]) if local else None
 
+    def find_sdk(self) -> Path:
+        """FARM_SDK_ROOT, else the SDK of the farm that is up here, else the usual one. Raises BadInput."""
+        from farm.sdk.root import find_root
+
+        return find_root(None if os.environ.get("FARM_SDK_ROOT") else self.sdk_root())
+
     def records(self) -> Records:
         """The records of the farm. Raises Unreachable."""
         from farm.records import open_records

@@ -53,10 +53,10 @@ def command(farm: Farm, /, name: str, lut: Path | None, workdir: Path, as_json: 
     from farm.domain.options import Request
     from farm.report.results import results_grid
     from farm.sdk.resting import resting_cards
-    from farm.sdk.root import find_root, open_sdk
+    from farm.sdk.root import open_sdk
     from farm.worker.single import run_job
 
-    root = find_root()
+    root = farm.find_sdk()
     asked_cards, held = resting_cards(open_sdk(root))
     totals = [card.nsp_total for card in asked_cards] + [card.nsp_total for card in held]
     nsps = [total for total in totals if total]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import grp
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from farm.sdk.root import Sdk
 
 
-def sdk_checks(root: Path | None = None) -> Iterator[Check]:
-    """The SDK root (None: where it usually is), its tools and the cards that nobody holds."""
+def sdk_checks(find: Callable[[], Path]) -> Iterator[Check]:
+    """The SDK root that is found, its tools and the cards that nobody holds."""
     from farm.sdk.resting import resting_cards
-    from farm.sdk.root import find_root, open_sdk
+    from farm.sdk.root import open_sdk
 
     try:
-        sdk = open_sdk(find_root(root))
+        sdk = open_sdk(find())
     except FarmError as error:
         yield Check("SDK", "bad", str(error))
         return

@@ -10,6 +10,7 @@ import pytest
 from farm.cli.sdk_checks import sdk_checks
 from farm.sdk.launcher import CardLockRequest, DirectLauncher
 from farm.sdk.lock import lock_folder
+from farm.sdk.root import find_root
 from tests.cli.conftest import Invoke
 from tests.stages.small_model import write_model
 
@@ -121,7 +122,7 @@ def test_a_card_whose_node_is_not_told_is_no_fault(tmp_path: Path, monkeypatch: 
         path.chmod(0o755)
     monkeypatch.setenv("FARM_SDK_ROOT", str(tmp_path))
     monkeypatch.setenv("FARM_LOCK_DIR", str(tmp_path / "locks"))
-    [check] = [check for check in sdk_checks() if check.what == "card 0"]
+    [check] = [check for check in sdk_checks(find_root) if check.what == "card 0"]
     assert check.state == "note"
     assert "no device node" in check.detail
 

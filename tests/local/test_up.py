@@ -18,6 +18,7 @@ from tests.emulator.emulated import encoder, save
 from tests.integration.local_farm import LocalFarm
 from tests.redis_server import RedisProcess
 
+SMALL = ("-b", "2", "-s", "16", "-c", "2", "-i", "2", "--set-size", "2", "--time", "1")
 ONE_CARD = ("--emulate", "1", "--cpu-workers", "1", "--workers-per-device", "1", "--detach")
 
 
@@ -93,8 +94,7 @@ def restarted(farm: LocalFarm, *words: str) -> None:
 def submit(farm: LocalFarm, repeat: int, *options: str) -> str:
     model = save(encoder(width=256), farm.cwd / "model.onnx")
     done = farm.run(
-        "submit", "-m", str(model), "-b", "2", "-s", "16", "-c", "2", "-i", "2", "--set-size", "2",
-        "--time", "1", "--repeat", str(repeat), *options,
+        "submit", "-m", str(model), *SMALL, "--repeat", str(repeat), *options,
     )  # fmt: skip
     return done.stdout.split()[-1]
 
@@ -227,6 +227,8 @@ def test_commands_look_where_the_farm_that_is_up_looks(farm: LocalFarm, tmp_path
     submit(farm, 1, "--wait")
     [result] = farm.results(submit(farm, 1, "--run-only", "--wait"))
     assert (result["state"], {"cached:export", "cached:compile"} - set(result["flags"])) == ("done", set())
+    alone = farm.json("run", "-m", str(farm.cwd / "model.onnx"), *SMALL)
+    assert (alone["platform"], alone["qpc_key"]) == ("emulated", result["qpc_key"])
     found = farm.json("prune")
     assert (found["store"], found["unknown"]["artifacts"]) == (str(store), 0)
     seen = {check["check"]: check for check in farm.json("doctor", check=None)}
