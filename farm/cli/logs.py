@@ -65,7 +65,7 @@ def _most_telling(record: Mapping[str, Any], home: Path) -> str:
 
 def _log_of(record: Mapping[str, Any], kind: str, home: Path) -> Path | None:
     """The newest log of the stage: of the attempt under way where it is on this machine, else as recorded."""
-    from farm.worker.settings import Places
+    from farm.worker.places import Places
 
     stage = record["stages"][kind]
     places = Places(home)

@@ -15,6 +15,7 @@ import click
 
 from farm import __version__
 from farm.cli.context import Farm, redis_option
+from farm.cli.extras import missing_extra
 from farm.domain.errors import BadInput, FarmError, StageFailed, Unreachable
 from farm.domain.text import one_line
 
@@ -101,6 +102,12 @@ class FarmGroup(click.Group):
             # The reader of our output has seen enough; keep the interpreter from flushing into it.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = 0
+        except ModuleNotFoundError as error:
+            told = missing_extra(error)
+            if told is None:
+                raise
+            _complain(told)
+            code = BadInput.exit_code
         except Exception as error:
             if not _is_redis(error):
                 raise

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from farm.cli.context import Farm, pass_farm, redis_option
+from farm.cli.extras import need
 from farm.cli.sizes import limit_options, limits
 
 
@@ -72,6 +73,7 @@ def command(
     farm up --emulate 2 --timing modelled
     farm up --store-limit 200G         what no unfinished job needs makes way beyond that
     """
+    need("worker", "cpu")
     from farm.local.up import UpOptions, up
 
     root = os.environ.get("FARM_SDK_ROOT")

@@ -9,6 +9,7 @@ from typing import Literal
 import click
 
 from farm.cli.context import Farm, pass_farm, redis_option
+from farm.cli.extras import need
 from farm.cli.sizes import limit_options, limits
 from farm.domain.queues import CPU_QUEUES
 
@@ -41,6 +42,8 @@ def cpu(
     unknown = sorted(set(chosen) - set(CPU_QUEUES))
     if unknown:
         raise click.UsageError(f"queue {unknown[0]!r} is not one of {', '.join(CPU_QUEUES)}")
+    if {"export", "reference"} & set(chosen):
+        need("cpu")
     _become(farm, "cpu", chosen, name, limits(store_limit, memory_limit))
 
 
@@ -75,6 +78,7 @@ def _become(
     settings: Mapping[str, str],
 ) -> None:
     """Replace this process by the Celery worker, so that signals reach it and nothing else stays."""
+    need("worker")
     from farm.local.process import worker_argv
 
     environment = {

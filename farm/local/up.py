@@ -31,7 +31,7 @@ from farm.local.supervisor import Role, Supervisor
 from farm.records import connect, open_records
 from farm.sdk.resting import resting_cards
 from farm.sdk.root import find_root, open_sdk
-from farm.worker.settings import Places
+from farm.worker.places import Places
 
 #: The embedded Redis of the records, and its folder.
 RECORDS = "records"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from farm.artifacts.store import tree_bytes
 from farm.records import Records
-from farm.worker.settings import Places
+from farm.worker.places import Places
 
 
 @dataclass(frozen=True)

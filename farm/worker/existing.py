@@ -25,14 +25,7 @@ def with_existing(plan: Plan, store: Path, sdk_root: Path | None) -> Iterator[Pl
     Raises BadInput naming the first job that lacks one, StageFailed where a hub or an SDK does not answer.
     """
     with performer_alone(store, sdk_root) as performer:
-        try:
-            outcomes = _look_up(plan, performer)
-        except ModuleNotFoundError as error:
-            raise BadInput(
-                f"--run-only is looked up as a CPU worker does it, and {error.name} is not installed here:"
-                " submit on the CPU workers' host, or leave --run-only out"
-            ) from error
-        yield plan.with_found(outcomes)
+        yield plan.with_found(_look_up(plan, performer))
 
 
 def _look_up(plan: Plan, performer: Performer) -> dict[str, Mapping[str, Any]]:

@@ -34,7 +34,8 @@ from farm.worker.fallen import hand_back_fallen
 from farm.worker.orphans import end_orphans, keeper_mark
 from farm.worker.outbox import Finished, Outbox
 from farm.worker.perform import Performer
-from farm.worker.settings import WorkerSettings, full_disk
+from farm.worker.places import full_disk
+from farm.worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
 
@@ -124,9 +125,12 @@ class WorkerProcess:
         os.kill(self.celery_pid, signal.SIGTERM)
 
     def _watch_keeper(self) -> None:
-        """Without its keeper this process guards nothing and is soon forgotten: it ends, another starts."""
         status = self.guard.wait()
-        log.error("keeper %d ended (%d): so does this process", self.guard.pid, status)
+        self._end_too(f"ended ({status})")
+
+    def _end_too(self, why: str) -> None:
+        """Without its keeper this process guards nothing and is soon forgotten: it ends, another starts."""
+        log.error("keeper %d %s: so does this process", self.guard.pid, why)
         os._exit(1)
 
     def _start_exporter(self, spec: ChildSpec, fd: int) -> None:
@@ -142,6 +146,13 @@ class WorkerProcess:
     def answer(self, queue: str) -> None:
         """Answer one bell of `queue`: claim a stage and do it, or prove the card, or find nothing."""
         self._ready.wait()
+        try:
+            self._answer(queue)
+        except KeeperGone:
+            # Not back to Celery: it has the next bell, and what is claimed for that would have no guard.
+            self._end_too("is gone")
+
+    def _answer(self, queue: str) -> None:
         nonce = secrets.token_hex(8)
         kind = kind_of(queue)
         found = patiently(lambda: self.records.claims.claim(self.name, queue, kind, nonce))

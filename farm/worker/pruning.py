@@ -12,7 +12,7 @@ from farm.domain.errors import BadInput
 from farm.records import Records
 from farm.worker.attempts import leftovers
 from farm.worker.eviction import Eviction
-from farm.worker.settings import Places
+from farm.worker.places import Places
 
 KINDS = ("export", "reference", "compile")
 

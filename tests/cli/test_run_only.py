@@ -88,5 +88,6 @@ def test_a_host_that_cannot_look_says_so(
     monkeypatch.setattr("farm.stages.export.version", absent)
     result = farm("submit", "--run-only", "-m", "bert-base-cased", "--weights", "random")
     assert result.exit_code == 2
-    assert "torch is not installed here" in result.stderr
+    [said] = result.stderr.splitlines()
+    assert said == "farm: this needs torch, which is not installed here: pip install 'aic-farm[cpu]'"
     assert records.campaigns() == []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 from farm.artifacts import Store
 from farm.domain.job import StageKind
 from farm.domain.plan import plan
-from tests.faults.bench import BUSY_S, CPU, Bench, ended
+from tests.faults.bench import BUSY_S, CPU, Bench, Made, ended
 from tests.faults.conftest import MakeBench
 
 #: Longer than any test takes: a run of this length ends only by being ended.
@@ -259,3 +261,48 @@ def test_a_compile_whose_host_is_lost_is_made_again_after_its_lease(bench: Bench
         lambda: bench.records.status(campaign)["stages"]["compile"]["done"], 30, "second attempt's end"
     )
     assert [a["outcome"] for a in bench.history(campaign, stage="compile")] == ["lease lapsed", "done"]
+
+
+#: A worker of exports whose own look-out for its keeper has not had its turn yet; it answers two bells.
+UNWATCHED = """
+import os
+from farm.bells import Bells, broker_url, make_app
+from farm.worker.client import KeeperGone
+from farm.worker.process import WorkerProcess
+
+class Unwatched(WorkerProcess):
+    def _watch_keeper(self):
+        pass
+
+worker = Unwatched(["export"], Bells(make_app(broker_url())), None, os.getpid())
+worker.start()
+worker._ready.wait()
+print(worker.guard.pid, flush=True)
+input()
+for _ in range(2):
+    try:
+        worker.answer("export")
+    except KeeperGone:
+        print("goes on", flush=True)
+"""
+
+
+def test_a_worker_that_finds_its_keeper_gone_claims_nothing_more(bench: Bench, made: Made) -> None:
+    campaign = bench.campaign(made.job(), made.job(model="another.onnx"))
+    worker = subprocess.Popen(
+        [sys.executable, "-c", UNWATCHED],
+        env=bench.env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    bench.at_end.callback(worker.kill)
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    keeper = psutil.Process(int(worker.stdout.readline()))
+    keeper.kill()
+    bench.files(lambda: ended(keeper), 10, "end of the keeper")
+    said, _ = worker.communicate("\n", timeout=30)
+    assert (worker.returncode, said) == (1, "")
+    claimed = [len(bench.history(campaign, nth, "export")) for nth in (0, 1)]
+    assert sorted(claimed) == [0, 1]

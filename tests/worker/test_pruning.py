@@ -16,8 +16,8 @@ from farm.records import Records
 from farm.worker.attempts import leftovers
 from farm.worker.building import SharedBuilder
 from farm.worker.eviction import Eviction
+from farm.worker.places import Places
 from farm.worker.pruning import Pruning
-from farm.worker.settings import Places
 from tests.records import scene
 
 SIZE = 100_000
