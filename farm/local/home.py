@@ -50,10 +50,10 @@ class Home:
         return self.root / "emulated-sdk"
 
     def read_state(self) -> dict[str, Any] | None:
-        """The running farm's state, None when no supervisor is alive here."""
+        """The running farm's state, None when no supervisor is alive here or it is another user's."""
         try:
             state: dict[str, Any] = json.loads(self.state.read_text())
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, PermissionError, ValueError):
             return None
         return state if is_alive(state["pid"], state["created"]) else None
 

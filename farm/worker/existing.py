@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,32 +22,40 @@ _NO_LOG = Path(os.devnull)
 def with_existing(plan: Plan, store: Path, sdk_root: Path | None) -> Iterator[Plan]:
     """The plan with the exports and compiles of its `--run-only` jobs found; submit it within the block.
 
-    Raises BadInput naming the first job that lacks one, StageFailed where a hub or an SDK does not answer.
+    Raises BadInput naming the first job that lacks one, or for an SDK or a store that cannot be looked at;
+    StageFailed where a hub or an SDK's tool does not answer.
     """
-    with performer_alone(store, sdk_root) as performer:
-        yield plan.with_found(_look_up(plan, performer))
+    with ExitStack() as stack:
+        try:
+            performer = stack.enter_context(performer_alone(store, sdk_root))
+            outcomes = _look_up(plan, performer)
+        except OSError as error:
+            raise BadInput(f"--run-only cannot look into the store {store}: {error}") from error
+        yield plan.with_found(outcomes)
 
 
 def _look_up(plan: Plan, performer: Performer) -> dict[str, Mapping[str, Any]]:
     """The outcomes of what `--run-only` jobs need, by name of stage. Raises BadInput where one is missing."""
-    stages = {stage.name: stage for stage in plan.stages}
+    _ = performer.sdk  # Without it nothing can be found: said once, and of no job.
     builder = StoreBuilder(performer.store)
     found: dict[str, Mapping[str, Any]] = {}
-    lacking: list[str] = []
-    for planned in plan.jobs:
-        job = planned.job
-        if not job.run_only:
-            continue
-        export, compiled = (stages[planned.stages[kind]] for kind in ("export", "compile"))
+    missing: dict[str, str] = {}
+    for stage in (each for each in plan.stages if each.ask.get("must_exist")):
         try:
-            if export.name not in found:
-                found[export.name] = performer.export(export.ask, builder, _NO_LOG)
-            if compiled.name not in found:
-                found[compiled.name] = performer.compile(compiled.ask, found[export.name], builder, _NO_LOG)
+            if stage.kind == "export":
+                found[stage.name] = performer.export(stage.ask, builder, _NO_LOG)
+            elif stage.needs[0] in found:
+                found[stage.name] = performer.compile(stage.ask, found[stage.needs[0]], builder, _NO_LOG)
         except (BadInput, StageFailed) as error:
             if isinstance(error, StageFailed) and error.kind != "input":
                 raise
-            lacking.append(f"{job.model} ({job.task}): {error}")
+            missing[stage.name] = str(error)
+    lacking = [
+        f"{planned.job.model} ({planned.job.task}): {missing[stage]}"
+        for planned in plan.jobs
+        for stage in planned.stages.values()
+        if stage in missing
+    ]
     if lacking:
         others = f" (and {len(lacking) - 1} more)" if len(lacking) > 1 else ""
         raise BadInput(lacking[0] + others)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from farm.emulator import write_root
-from farm.records import Records, keys
+from farm.records import Records
 from tests.cli.conftest import Invoke
 from tests.stages.small_model import write_model
 
@@ -76,7 +76,26 @@ def test_an_artifact_that_was_to_make_way_stays(farm: Invoke, records: Records, 
     assert farm(*words).exit_code == 0
     assert not any(map(records.artifacts.is_condemned, condemned))
     assert records.artifacts.condemn(condemned) == []
-    assert int(records.client.hget(keys.META, "stored") or 0) == records.artifacts.stored() > 0
+    assert records.artifacts.stored() == sum(row["bytes"] for row in records.artifacts.overview()) > 0
+
+
+def test_an_sdk_or_a_store_that_cannot_be_looked_at_is_said_once(
+    farm: Invoke, records: Records, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("submit", "--run-only", "-m", str(model), *SHAPE, "-b", "2,4")
+    (tmp_path / "file").touch()
+    with monkeypatch.context() as here:
+        here.setenv("FARM_STORE", str(tmp_path / "file" / "store"))
+        result = farm(*words)
+        assert result.exit_code == 2
+        [said] = result.stderr.splitlines()
+        assert said.startswith(f"farm: --run-only cannot look into the store {tmp_path}/file/store: ")
+    monkeypatch.setenv("FARM_SDK_ROOT", str(tmp_path / "none"))
+    result = farm(*words)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"farm: SDK root {tmp_path}/none: no such folder; ")
+    assert "more)" not in result.stderr
+    assert records.campaigns() == []
 
 
 def test_a_host_that_cannot_look_says_so(

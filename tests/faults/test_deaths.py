@@ -287,8 +287,8 @@ for _ in range(2):
 """
 
 
-def test_a_worker_that_finds_its_keeper_gone_claims_nothing_more(bench: Bench, made: Made) -> None:
-    campaign = bench.campaign(made.job(), made.job(model="another.onnx"))
+def test_a_worker_that_finds_its_keeper_gone_ends_before_the_next_bell(bench: Bench, made: Made) -> None:
+    bench.campaign(made.job())
     worker = subprocess.Popen(
         [sys.executable, "-c", UNWATCHED],
         env=bench.env,
@@ -304,5 +304,3 @@ def test_a_worker_that_finds_its_keeper_gone_claims_nothing_more(bench: Bench, m
     bench.files(lambda: ended(keeper), 10, "end of the keeper")
     said, _ = worker.communicate("\n", timeout=30)
     assert (worker.returncode, said) == (1, "")
-    claimed = [len(bench.history(campaign, nth, "export")) for nth in (0, 1)]
-    assert sorted(claimed) == [0, 1]
