@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.util import find_spec
 
 #: Packages a role needs, by the extra that brings them.
@@ -25,7 +26,7 @@ def need(*extras: str) -> None:
     For who starts others that import it: they would say so in a log, again and again.
     """
     for module, extra in _BRINGS.items():
-        if extra in extras and find_spec(module) is None:
+        if extra in extras and module not in sys.modules and find_spec(module) is None:
             raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
 

@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 CONFIG = CardConfiguration(batch_size=2, seq_length=16, cores=2, instances=2, set_size=2)
 CPU: tuple[StageKind, ...] = ("export", "compile", "reference")
 #: Seconds that a busy machine may add to what is promised of a quiet one.
-BUSY_S = 4
+BUSY_S = 8
 
 
 def ended(process: psutil.Process) -> bool:
