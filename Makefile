@@ -26,9 +26,9 @@ demo: $(STAMP)
 	&& $(DEMO_FARM) results
 	@echo "The cards were emulated and the weights random: these figures are this computer's, not a card's."
 
-# Three files at a time, on two cores: most of it waits for processes of its own.
+# Two at a time, a file at a time: most of it waits for processes of its own.
 test: $(STAMP)
-	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
