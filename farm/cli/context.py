@@ -33,7 +33,7 @@ class Farm:
     @property
     def home(self) -> Path:
         """The folder of this user's farm: FARM_HOME, else in the user's data folder."""
-        from farm.local.home import default_home
+        from farm.worker.places import default_home
 
         return default_home()
 

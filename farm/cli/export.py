@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from farm.cli.context import Farm, note, pass_farm
+from farm.cli.extras import need
 from farm.cli.job_options import given, job_options
 from farm.domain.options import OPTIONS
 
@@ -35,6 +36,7 @@ def command(farm: Farm, /, name: str, directory: Path, **asked: Any) -> None:
     farm export -m bert-base-cased -t fill-mask ./bert
     farm export -m prajjwal1/bert-tiny --weights random --opset 17 ./tiny
     """
+    need("cpu")
     from farm.cli.asking import jobs_of, open_table
     from farm.domain.catalogue import Catalogue
     from farm.domain.options import Request

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from farm.cli.context import Farm, json_option, note, pass_farm, print_json, show
+from farm.cli.extras import need
 from farm.cli.job_options import given, job_options
 from farm.domain.errors import BadInput
 
@@ -48,6 +49,7 @@ def command(farm: Farm, /, name: str, lut: Path | None, workdir: Path, as_json: 
     farm run -m bert-base-cased -o best-latency
     farm run -m ./my-checkpoint -t text-classification -b 4 -d 2 --json
     """
+    need("cpu")
     from farm.cli.asking import jobs_of, open_table
     from farm.domain.catalogue import Catalogue
     from farm.domain.options import Request

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from farm.cli.context import Farm, json_option, note, pass_farm, print_json, redis_option, show
+from farm.cli.extras import need
 from farm.cli.job_options import ListsInARow, job_options
 from farm.domain.errors import Unreachable
 from farm.domain.names import check_label
@@ -115,6 +116,7 @@ def _planned(farm: Farm, jobs: Sequence[Job]) -> AbstractContextManager[Plan]:
     planned = plan(jobs)
     if not any(job.run_only for job in jobs):
         return nullcontext(planned)
+    need("cpu")
     from farm.worker.existing import with_existing
 
     return with_existing(planned, farm.store(), farm.sdk_root())

@@ -73,7 +73,7 @@ def command(
     farm up --emulate 2 --timing modelled
     farm up --store-limit 200G         what no unfinished job needs makes way beyond that
     """
-    need("worker", "cpu")
+    need("cpu", "worker")
     from farm.local.up import UpOptions, up
 
     root = os.environ.get("FARM_SDK_ROOT")

@@ -8,14 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 import psutil
 
-
-def default_home() -> Path:
-    """FARM_HOME, else `aic-farm` under the user's data folder."""
-    chosen = os.environ.get("FARM_HOME")
-    return Path(chosen).absolute() if chosen else Path(platformdirs.user_data_dir("aic-farm"))
+from farm.worker.places import Places
 
 
 @dataclass(frozen=True)
@@ -42,7 +37,7 @@ class Home:
     @property
     def logs(self) -> Path:
         """Logs of the farm's own processes."""
-        return self.root / "logs"
+        return Places(self.root).process_logs
 
     @property
     def emulated_sdk(self) -> Path:

@@ -7,12 +7,19 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import platformdirs
 import psutil
 
 from farm.domain.job import StageKind
 
 #: A disk with less room than this is full: a log's last lines do not fit.
 _FULL_BYTES = 64 * 1024
+
+
+def default_home() -> Path:
+    """FARM_HOME, else `aic-farm` under the user's data folder."""
+    chosen = os.environ.get("FARM_HOME")
+    return Path(chosen).absolute() if chosen else Path(platformdirs.user_data_dir("aic-farm"))
 
 
 @dataclass(frozen=True)

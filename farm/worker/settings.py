@@ -6,12 +6,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-
 from farm.bells import records_url
 from farm.domain.sizes import parse_size
 from farm.stages.host import host_memory
-from farm.worker.places import Places
+from farm.worker.places import Places, default_home
 
 #: The share of a host's memory that exports, references and compiles may take; the rest is for the runs.
 MEMORY_SHARE = 0.6
@@ -54,10 +52,9 @@ class WorkerSettings:
         slow, large = os.environ.get("FARM_COMPILE_LIMIT_S"), os.environ.get("FARM_COMPILE_MEMORY")
         root = os.environ.get("FARM_SDK_ROOT")
         limit = os.environ.get("FARM_RUN_LIMIT_S")
-        home = os.environ.get("FARM_HOME") or platformdirs.user_data_dir("aic-farm")
         return cls(
             redis_url=records_url(),
-            places=Places(Path(home).absolute()),
+            places=Places(default_home()),
             node=os.environ.get("FARM_NODE") or os.uname().nodename,
             sdk_root=Path(root) if root else None,
             share_card=os.environ.get("FARM_SHARE_CARD") == "1",

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
+from farm.cli.extras import PACKAGES
 from farm.records import Records
 from tests.redis_server import RedisProcess
 
@@ -66,9 +69,10 @@ def test_campaigns_are_submitted_and_told_of(
 @pytest.mark.parametrize(
     ("words", "module", "extra"),
     [
-        (("run", "-m", "bert-base-cased"), "numpy", "cpu"),
-        (("export", "-m", "bert-base-cased", "out"), "numpy", "cpu"),
-        (("up", "--emulate"), "celery", "worker"),
+        (("run", "-m", "bert-base-cased"), "torch", "cpu"),
+        (("export", "-m", "bert-base-cased", "out"), "torch", "cpu"),
+        (("up", "--emulate"), "torch", "cpu"),
+        (("submit", "--run-only", "-m", "bert-base-cased"), "torch", "cpu"),
         (("coordinator",), "celery", "worker"),
         (("worker", "device", "0"), "celery", "worker"),
         (("worker", "cpu", "-Q", "compile"), "celery", "worker"),
@@ -83,3 +87,10 @@ def test_what_does_the_work_names_its_extra(
     assert done.stderr == (
         f"farm: this needs {module}, which is not installed here: pip install 'aic-farm[{extra}]'\n"
     )
+
+
+@pytest.mark.parametrize("extra", PACKAGES)
+def test_what_an_extra_brings_is_what_the_project_says(extra: str) -> None:
+    asked = [Requirement(text) for text in requires("aic-farm") or ()]
+    brought = {r.name for r in asked if r.marker is not None and r.marker.evaluate({"extra": extra})}
+    assert set(PACKAGES[extra]) == brought - {"aic-farm"}
